@@ -9,7 +9,7 @@ __all__ = ['Mapper', 'fuse', 'align_loss', 'Alignment', 'match_grid']
 import torch, torch.nn as nn, torch.nn.functional as F
 from einops import rearrange
 
-# %% ../nbs/06_align.ipynb #f5fff6f2
+# %% ../nbs/06_align.ipynb #76891676
 class Mapper(nn.Sequential):
     "The MLP that carries V-DiT tokens into a teacher's feature space: REPA's projector (Linear, SiLU, Linear, SiLU, Linear) by default."
     def __init__(self,
@@ -23,7 +23,7 @@ class Mapper(nn.Sequential):
         stack = [l for a, b in zip(widths, widths[1:]) for l in (nn.Linear(a, b), nn.SiLU())]
         super().__init__(*stack[:-1])
 
-# %% ../nbs/06_align.ipynb #3fe2bae7
+# %% ../nbs/06_align.ipynb #d9352f90
 def fuse(
     features:list, # One `b t n d` tensor per teacher, on the same grid; widths may differ
     mode:str='concat', # 'concat' (one target, Align4Gen) or 'separate' (one target per teacher, the 2-MLP baseline of Table 5)
@@ -35,7 +35,7 @@ def fuse(
     parts = [F.normalize(f.float(), dim=-1) for f in features]
     return torch.cat(parts, -1) if mode == 'concat' else parts
 
-# %% ../nbs/06_align.ipynb #3fd357cd
+# %% ../nbs/06_align.ipynb #81e0011a
 def align_loss(
     mapped:torch.Tensor, # `b t n d`, the Mapper's output; any float type
     target:torch.Tensor, # `b t n d`, the (fused) teacher feature; any float type
@@ -44,7 +44,7 @@ def align_loss(
     if mapped.shape != target.shape: raise ValueError(f'mapped {tuple(mapped.shape)} and target {tuple(target.shape)} must have one shape')
     return 1 - F.cosine_similarity(mapped.float(), target.float(), dim=-1).mean()
 
-# %% ../nbs/06_align.ipynb #222f973d
+# %% ../nbs/06_align.ipynb #b48b243a
 class Alignment(nn.Module):
     "What training adds and inference drops: the mapper(s) of one tapped block, and their loss."
     def __init__(self,
@@ -69,7 +69,7 @@ class Alignment(nn.Module):
         targets = [target] if self.mode == 'concat' else target
         return torch.stack([align_loss(m(tokens), f) for m, f in zip(self.mappers, targets)]).mean()
 
-# %% ../nbs/06_align.ipynb #b505b5a9
+# %% ../nbs/06_align.ipynb #b112e26c
 def match_grid(
     features:torch.Tensor, # `b t n d`, row-major
     grid:tuple, # (rows, columns) the features are on

@@ -1,0 +1,91 @@
+"A run that is killed goes on as if nothing had happened: same log to the last digit, same weights to the last bit."
+import os, random, signal, subprocess, sys, time
+from pathlib import Path
+
+import pytest, torch
+from safetensors.torch import load_file
+
+from align4gen.train import Run, train
+
+tiny = dict(clips=64, batch=8, steps=40, size='mini', teachers='mini_random', mapper_hidden=32, checkpoint_every=4, log_every=3, sample_every=0, judge='', compile='no')
+
+
+def command(out, **more):
+    options = [f'--{k}={v}' for k, v in {**tiny, 'out': out, 'name': 'run', **more}.items()]
+    return [sys.executable, '-c', 'import sys; from align4gen.train import align4gen_train; sys.exit(align4gen_train())', *options]
+
+
+def start(*args): return subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_row(path, rows, process):
+    "Until log.csv has so many rows."
+    end = time.time() + 120
+    while time.time() < end and process.poll() is None:
+        if path.exists() and len(path.read_text().splitlines()) > rows: return
+        time.sleep(.02)
+    raise AssertionError(f'the run ended early or hung: {process.stderr.read() if process.poll() is not None else "timeout"}')
+
+
+def resume(path):
+    return [sys.executable, '-c', 'import sys; from align4gen.train import align4gen_train; sys.exit(align4gen_train())', '--resume', str(path)]
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    "The same run, never interrupted."
+    out = tmp_path_factory.mktemp('whole')
+    done = subprocess.run(command(out), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return Run(out/'run')
+
+
+def same(run, whole):
+    assert (run.path/'log.csv').read_text() == (whole.path/'log.csv').read_text()
+    for name in ('model', 'ema', 'alignment', 'optimizer'):
+        a, b = (load_file(r.checkpoints[-1]/f'{name}.safetensors') for r in (run, whole))
+        assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a), name
+
+
+def test_sigkill_then_resume(whole, tmp_path):
+    "Killed twice at moments nobody chose."
+    clock = random.Random(0)
+    for attempt, rows in enumerate((2, 7)):
+        p = start(*(command(tmp_path) if attempt == 0 else resume(tmp_path/'run')))
+        wait_for_row(tmp_path/'run/log.csv', rows, p)
+        time.sleep(clock.random() * .2); p.send_signal(signal.SIGKILL); p.wait()
+    assert 0 < Run(tmp_path/'run').step < 40
+    done = subprocess.run(resume(tmp_path/'run'), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    same(Run(tmp_path/'run'), whole)
+
+
+def test_ctrl_c_then_resume(whole, tmp_path):
+    "Ctrl-C finishes the step, saves, says how to go on, and exits with 130."
+    p = start(*command(tmp_path))
+    wait_for_row(tmp_path/'run/log.csv', 3, p); p.send_signal(signal.SIGINT)
+    assert p.wait(60) == 130
+    step = Run(tmp_path/'run').step
+    assert 9 <= step < 40
+    assert subprocess.run(resume(tmp_path/'run')).returncode == 0
+    same(Run(tmp_path/'run'), whole)
+
+
+def test_a_torn_temporary_checkpoint_is_ignored(whole, tmp_path):
+    run = train('digits', **{**tiny, 'steps': 8}, out=str(tmp_path), name='run', progress=False)
+    torn = tmp_path/'run/checkpoints/tmp-step-0000012'; torn.mkdir(); (torn/'model.safetensors').write_bytes(b'half')
+    assert Run(run.path).step == 8
+
+
+@pytest.mark.parametrize('wrong, says', [
+    ({'gamma': -1}, 'gamma'), ({'batch': 128}, 'batch=128'), ({'teachers': 'mini_infonse'}, 'mini_infonse'), ({'align_block': 6}, 'align_block=6'), ({'ema': 1}, 'ema')])
+def test_impossible_values_are_one_clear_error(wrong, says, tmp_path):
+    done = subprocess.run(command(tmp_path, **wrong), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert says in done.stderr.splitlines()[-1] and 'Traceback' not in done.stderr
+    assert not (tmp_path/'run').exists()
+
+
+def test_unknown_option(tmp_path):
+    done = subprocess.run(command(tmp_path, gama=1), capture_output=True, text=True)
+    assert done.returncode == 2 and 'unrecognized arguments: --gama=1' in done.stderr
