@@ -6,7 +6,7 @@
 __all__ = ['arms', 'columns', 'measure', 'write_table', 'read_table', 'one_run', 'steps_to_reach', 'summarise', 'commit',
            'record', 'main']
 
-# %% ../../nbs/labs/evidence.ipynb #9e7c38e4
+# %% ../../nbs/labs/evidence.ipynb #c704b251
 import argparse, csv, json, os, subprocess, sys
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ from .. import encoders
 from ..data import MovingDigits, to_float
 from ..metrics import frechet_distance, read_rightly
 from ..sample import sample
-from ..train import Run, machine, make_config, train, write_json
+from ..train import Run, autocast, machine, train, write_json
 
 # %% ../../nbs/labs/evidence.ipynb #ed4ce4f0
 arms = {
@@ -26,11 +26,11 @@ arms = {
     'fusion': dict(teachers='mini_infonce,mini_mae'),
 }
 
-# %% ../../nbs/labs/evidence.ipynb #4bfc1e56
+# %% ../../nbs/labs/evidence.ipynb #eea8676e
 def measure(
     run:Run, # With every checkpoint kept
-    n:int=500, # Clips to generate at every checkpoint
-    steps:int=25, # Steps of the sampler
+    n:int=400, # Clips to generate at every checkpoint
+    steps:int=20, # Steps of the sampler
 )->list: # One dict per checkpoint: step, denoise, read_rightly, frechet
     "Read every checkpoint of a run: no guidance, the same noise, real test clips as reference."
     c, judge = run.config, encoders.load('mini_supervised')
@@ -38,9 +38,9 @@ def measure(
     wanted, labels, log, rows = judge.clip_features(to_float(real.videos)), torch.arange(n) % 10, run.log, []
     for checkpoint in run.checkpoints:
         step = int(checkpoint.name[5:])
-        videos = sample(run.model(step=step), n, labels, steps=steps, vae=run.vae, objective=run.objective, seed=1234, batch=100, progress=False)
+        with autocast(c.precision): videos = sample(run.model(step=step), n, labels, steps=steps, vae=run.vae, objective=run.objective, seed=1234, batch=100, progress=False)
         late = [d for s, d in zip(log['step'], log['denoise']) if step-100 < s <= step]
-        rows.append(dict(step=step, denoise=sum(late)/len(late), read_rightly=read_rightly(videos, labels, judge),
+        rows.append(dict(step=step, denoise=sum(late) / len(late) if late else float("nan"), read_rightly=read_rightly(videos, labels, judge),
                          frechet=frechet_distance(judge.clip_features(videos), wanted)))
     return rows
 
@@ -66,14 +66,14 @@ def read_table(
         except ValueError: return s
     with open(path, newline='') as f: return [{k: value(v) for k, v in row.items()} for row in csv.DictReader(f)]
 
-# %% ../../nbs/labs/evidence.ipynb #ba23cbb4
+# %% ../../nbs/labs/evidence.ipynb #a309a4aa
 def one_run(
     arm:str, # Name in `arms`
     seed:int, # Of weights, order and noise
     runs, # Folder for the run and for ARM-SEED.csv
-    steps:int=1000, # Optimiser steps
-    every:int=200, # Steps between measurements
-    n:int=500, # Clips generated at every measurement
+    steps:int=1500, # Optimiser steps
+    every:int=300, # Steps between measurements
+    n:int=400, # Clips generated at every measurement
     **changes, # Other fields of TrainConfig
 )->Path: # The CSV file
     "Train one arm with one seed and measure its checkpoints; what is finished is not done again, what was stopped goes on."
@@ -117,7 +117,7 @@ def summarise(
         out.append(row)
     return out
 
-# %% ../../nbs/labs/evidence.ipynb #de2c10fa
+# %% ../../nbs/labs/evidence.ipynb #f689a2e0
 def commit()->str: # Short hash, '' outside a clone; '+' marks uncommitted changes
     "Which code made a result."
     def git(*a): return subprocess.run(['git', *a], capture_output=True, text=True)
@@ -128,6 +128,7 @@ def record(
     runs:Path, # Where the runs are
     results:Path, # Where the record goes
     command:str, # What was typed
+    changes:dict, # What differs from the preset
 ):
     "Gather every finished run into curves.csv, losses.csv, summary.csv and info.json."
     tables = sorted(Path(runs).glob('*-*.csv')); results.mkdir(parents=True, exist_ok=True)
@@ -136,15 +137,15 @@ def record(
               for log in [Run(t.with_suffix('')).log] for s, d, k in zip(log['step'], log['denoise'], log['cosine'])]
     write_table(results/'curves.csv', columns, rows); write_table(results/'losses.csv', ('arm', 'seed', 'step', 'denoise', 'cosine'), losses)
     summary = summarise(rows); write_table(results/'summary.csv', max(summary, key=len), summary)
-    write_json(results/'info.json', dict(command=command, commit=commit(), machine=machine(), config=json.loads((tables[-1].with_suffix('')/'config.json').read_text())))
+    write_json(results/'info.json', dict(command=command, commit=commit(), machine=machine(), gamma=changes.get('gamma'), config=json.loads((tables[-1].with_suffix('')/'config.json').read_text())))
 
-# %% ../../nbs/labs/evidence.ipynb #ab2f5131
+# %% ../../nbs/labs/evidence.ipynb #e6184e39
 def main(
     argv:list=None, # Arguments; None takes the command line's
 ):
     "The lab `align4gen_lab evidence`."
     p = argparse.ArgumentParser('align4gen_lab evidence', description='Baseline, two teachers and their fusion, several seeds: about 45 minutes on two cores.', formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for name, value, text in (('seeds', 3, 'seeds for every arm'), ('steps', 1000, 'optimiser steps'), ('every', 200, 'steps between measurements'), ('n', 500, 'clips generated at every measurement'), ('jobs', 2, 'runs at a time, one thread each')):
+    for name, value, text in (('seeds', 3, 'seeds for every arm'), ('steps', 1500, 'optimiser steps'), ('every', 300, 'steps between measurements'), ('n', 400, 'clips generated at every measurement'), ('jobs', 2, 'runs at a time, one thread each')):
         p.add_argument(f'--{name}', type=int, default=value, help=text)
     p.add_argument('--gamma', type=float, help='weight of the alignment; none: the preset\'s'); p.add_argument('--align_block', type=int, help='tapped block; none: the preset\'s')
     p.add_argument('--runs', type=Path, default=Path('runs/evidence'), help='folder for the runs'); p.add_argument('--out', type=Path, default=Path('results/evidence'), help='folder for the record')
@@ -157,7 +158,7 @@ def main(
     options = [f'--{k}={getattr(a, k)}' for k in ('steps', 'every', 'n', 'runs', *changes)]
     def start(name): print(f'{name} ...', flush=True); subprocess.run([sys.executable, '-m', 'align4gen.labs.evidence', f'--one={name}', *options], check=True, env=os.environ | dict(OMP_NUM_THREADS='1')); print(f'{name} done', flush=True)
     with ThreadPoolExecutor(a.jobs) as pool: [*pool.map(start, [f'{arm}-{s}' for s in range(a.seeds) for arm in arms])]
-    record(a.runs, a.out, 'align4gen_lab evidence ' + ' '.join(sys.argv[2:] if argv is None else argv))
+    record(a.runs, a.out, 'align4gen_lab evidence ' + ' '.join(sys.argv[2:] if argv is None else argv), changes)
 
 # %% ../../nbs/labs/evidence.ipynb #ca931dd0
 #| eval: false

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['recipes', 'weight_names', 'trainers', 'small_warps', 'photo_windows', 'digit_views', 'fast_bf16', 'repeatable', 'fit',
            'vae_loss', 'psnr', 'test_frames', 'measure_vae', 'measured_scaling', 'as_shipped', 'machine', 'model_card',
-           'train_vae', 'pooled_features', 'knn_probe', 'pixel_tokens', 'detail_probe', 'measure_encoder', 'info_nce',
-           'train_infonce', 'MaskedAutoencoder', 'masked_loss', 'train_mae', 'clip_accuracy', 'train_supervised',
-           'make', 'parser', 'main']
+           'train_vae', 'pooled_features', 'knn_probe', 'pixel_tokens', 'linear_r2', 'scene', 'detail_probe',
+           'measure_encoder', 'info_nce', 'train_infonce', 'MaskedAutoencoder', 'masked_loss', 'train_mae',
+           'clip_accuracy', 'train_supervised', 'make', 'parser', 'main']
 
-# %% ../../nbs/labs/miniatures.ipynb #ceda635f
+# %% ../../nbs/labs/miniatures.ipynb #179aea0e
 import argparse, math, platform, time
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch, torch.nn as nn, torch.nn.functional as F
 from einops import rearrange
 from sklearn.neighbors import KNeighborsClassifier
 from timm.models.vision_transformer import Block
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 from .. import encoders, vae
 from ..data import MovingDigits, bright_colour, digit_images, photographs, place_digits, to_float, window
@@ -87,7 +88,7 @@ def repeatable(
             yield
     finally: torch.set_num_threads(before)
 
-# %% ../../nbs/labs/miniatures.ipynb #54533345
+# %% ../../nbs/labs/miniatures.ipynb #d49a0768
 def fit(
     module:nn.Module, # Everything that learns
     loss, # () -> scalar loss of a fresh batch
@@ -106,7 +107,7 @@ def fit(
     history, recent, start, every = [], [], time.time(), max(1, steps//20)
     module.train()
     for i in (bar := tqdm(range(1, steps+1), title, disable=not progress, mininterval=2)):
-        with torch.autocast('cpu', torch.bfloat16, enabled=fast_bf16()): l = loss()
+        with torch.autocast('cpu', torch.bfloat16, enabled=fast_bf16()), sdpa_kernel(SDPBackend.MATH): l = loss()
         opt.zero_grad()
         l.backward()
         nn.utils.clip_grad_norm_(module.parameters(), clip)
@@ -236,30 +237,53 @@ def pixel_tokens(
     "Raw pixels, seen as an encoder: the floor of the probe."
     return rearrange(video, 'b t c h w -> b t 1 (c h w)')
 
-# %% ../../nbs/labs/miniatures.ipynb #a67df1bb
+# %% ../../nbs/labs/miniatures.ipynb #552c9c78
+def linear_r2(
+    x:torch.Tensor, # n d, features to fit on
+    y:torch.Tensor, # n k, what to predict
+    u:torch.Tensor, # m d, features to test on
+    v:torch.Tensor, # m k, the truth there
+)->float: # 1 is perfect, 0 the mean of y, below 0 worse than that
+    "How much of something can be read off by a linear map (a ridge regression)?"
+    x, u = (torch.cat([f, torch.ones(len(f), 1)], 1).double() for f in (x, u))
+    w = torch.linalg.solve(x.T@x + 1e-3*len(x)*torch.eye(x.shape[1]).double(), x.T@y.double())
+    return round((1 - (u@w - v).square().sum() / (v - y.mean(0)).square().sum()).item(), 3)
+
+# %% ../../nbs/labs/miniatures.ipynb #6d37e491
+def scene(
+    split:str, # 'train' or 'test'
+    n:int, # Clips of one frame
+)->tuple: # video n 1 3 16 16, then what is in it: place n 2, colour n 3, pixels of each 4 x 4 cell n 16 48
+    "One-frame clips, and what a good eye for detail would report."
+    clips = MovingDigits(split, n=n, frames=1, seed=7)
+    video, place = to_float(clips.videos), clips.position[:, 0]
+    ink = place_digits(digit_images(split)[0][clips.image_id], place, 16, 11)
+    colour = (video[:, 0]*ink).sum((2, 3)) / ink.sum((2, 3))                 # mean over the digit, by opacity
+    return video, place, colour, rearrange(video, 'n 1 c (r p) (k q) -> n (r k) (p q c)', p=4, q=4)
+
+# %% ../../nbs/labs/miniatures.ipynb #64500fa2
 def detail_probe(
     encoder, # video -> b t 16 d
     n:int=2048, # Training clips for the fit
-)->float: # R^2 on test clips: 1 if a linear map finds every pixel, 0 if it knows only the mean
-    "How much of the 4 x 4 pixels under a token can be read off the token by a linear map?"
-    def pairs(clips):
-        video = to_float(clips.videos)
-        x, y = encoder(video).flatten(0, 2), rearrange(video, 'b t c (r p) (k q) -> (b t r k) (p q c)', p=4, q=4)
-        return torch.cat([x, torch.ones(len(x), 1)], 1).double(), y.double()
-    (x, y), (u, v) = pairs(MovingDigits(n=n, frames=1, seed=7)), pairs(MovingDigits('test', n=512, frames=1, seed=7))
-    w = torch.linalg.solve(x.T@x + 1e-3*len(x)*torch.eye(x.shape[1]).double(), x.T@y)
-    return round((1 - (u@w - v).square().sum() / (v - y.mean(0)).square().sum()).item(), 3)
+)->dict: # R^2 of the digit's place (from the mean token), its colour and the pixels below (from single tokens)
+    "What can be read off the tokens besides the digit's name?"
+    (video, *a), (test, *b) = scene('train', n), scene('test', 512)
+    f, g = encoder(video)[:, 0], encoder(test)[:, 0]
+    each = lambda c: c.repeat_interleave(f.shape[1], 0)
+    return dict(place_r2=linear_r2(f.mean(1), a[0], g.mean(1), b[0]),
+                colour_r2=linear_r2(f.flatten(0, 1), each(a[1]), g.flatten(0, 1), each(b[1])),
+                pixels_r2=linear_r2(f.flatten(0, 1), a[2].flatten(0, 1), g.flatten(0, 1), b[2].flatten(0, 1)))
 
-# %% ../../nbs/labs/miniatures.ipynb #1f58dc70
+# %% ../../nbs/labs/miniatures.ipynb #0aa0a15b
 def measure_encoder(
     name:str, # In the registry
     model:nn.Module, # What its `build()` gives, trained
 )->dict:
     "Both probes."
     encoder = encoders.Encoder(encoders.find(name), model)
-    return knn_probe(encoder) | dict(detail_r2=detail_probe(encoder))
+    return knn_probe(encoder) | detail_probe(encoder)
 
-# %% ../../nbs/labs/miniatures.ipynb #c7371381
+# %% ../../nbs/labs/miniatures.ipynb #1ff23129
 def info_nce(
     a:torch.Tensor, # n d, one view of each image
     b:torch.Tensor, # n d, another view of each
@@ -270,7 +294,7 @@ def info_nce(
     logits, own = a @ b.T / temperature, torch.arange(len(a))
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own))/2
 
-# %% ../../nbs/labs/miniatures.ipynb #22a6f0ed
+# %% ../../nbs/labs/miniatures.ipynb #8971d82b
 def train_infonce(
     steps:int=None, # Default: the recipe's
     batch:int=None, # Likewise
@@ -292,7 +316,7 @@ def train_infonce(
         measured = measure_encoder('mini_infonce', as_shipped(model)) | dict(pixels=knn_probe(pixel_tokens))
         return model, model_card('infonce', 'Instance discrimination of digit images under re-rendering (InfoNCE), no labels', seed, recipe, fitted, measured)
 
-# %% ../../nbs/labs/miniatures.ipynb #d93afc43
+# %% ../../nbs/labs/miniatures.ipynb #2962af96
 class MaskedAutoencoder(nn.Module):
     "A Hiera that sees half of a frame's cells and a small decoder that paints the other half."
     def __init__(self, dim:int=96):
@@ -310,7 +334,7 @@ class MaskedAutoencoder(nn.Module):
         cells[keep] = seen.flatten(0, 1)
         return self.decoder(cells + self.place).float()
 
-# %% ../../nbs/labs/miniatures.ipynb #dc9dd6f5
+# %% ../../nbs/labs/miniatures.ipynb #21f9a795
 def masked_loss(
     model:MaskedAutoencoder,
     frames:torch.Tensor, # n 3 16 16 in [-1, 1]
@@ -321,7 +345,7 @@ def masked_loss(
     cells = rearrange(frames, 'n c (r p) (k q) -> n (r k) (p q c)', p=4, q=4)
     return (model(frames, keep) - cells)[~keep].square().mean()
 
-# %% ../../nbs/labs/miniatures.ipynb #84654897
+# %% ../../nbs/labs/miniatures.ipynb #205bcef3
 def train_mae(
     steps:int=None, # Default: the recipe's
     batch:int=None, # Likewise
@@ -341,7 +365,7 @@ def train_mae(
         measured = measure_encoder('mini_mae', model.encoder) | dict(hidden_mse=round(hidden, 4))
         return model.encoder, model_card('mae', 'Masked reconstruction of frames by a Hiera, no labels', seed, recipe, fitted, measured)
 
-# %% ../../nbs/labs/miniatures.ipynb #775838ac
+# %% ../../nbs/labs/miniatures.ipynb #0c15dab2
 def clip_accuracy(
     judge, # encoders.Judge
     n:int=2000, # Test clips
@@ -350,7 +374,7 @@ def clip_accuracy(
     clips = MovingDigits('test', n=n, seed=7)
     return round((judge.classify(to_float(clips.videos)).argmax(-1) == clips.labels).float().mean().item(), 4)
 
-# %% ../../nbs/labs/miniatures.ipynb #57b89d84
+# %% ../../nbs/labs/miniatures.ipynb #9c1d9572
 def train_supervised(
     steps:int=None, # Default: the recipe's
     batch:int=None, # Likewise
@@ -372,7 +396,7 @@ def train_supervised(
         measured = measure_encoder('mini_supervised', model) | dict(clip_accuracy=clip_accuracy(judge))
         return model, model_card('supervised', 'Digit classification with labels', seed, recipe, fitted, measured)
 
-# %% ../../nbs/labs/miniatures.ipynb #12e56c8f
+# %% ../../nbs/labs/miniatures.ipynb #f6ffb0e1
 trainers = dict(vae=train_vae, infonce=train_infonce, mae=train_mae, supervised=train_supervised)
 
 def make(
@@ -387,7 +411,7 @@ def make(
     vae.ship(card['name'], model.state_dict(), card, out)
     return card
 
-# %% ../../nbs/labs/miniatures.ipynb #43333c67
+# %% ../../nbs/labs/miniatures.ipynb #e7f8a64b
 def parser()->argparse.ArgumentParser:
     "Options of `align4gen_lab miniatures`."
     p = argparse.ArgumentParser('align4gen_lab miniatures', description='Train the miniature VAE, teachers and judge from Moving Digits train images. '
