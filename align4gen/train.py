@@ -32,7 +32,7 @@ from .objectives import Diffusion, Flow
 from .sample import sample, save_samples
 from .vdit import VDiT, vdit
 
-# %% ../nbs/07_train.ipynb #269110a1
+# %% ../nbs/07_train.ipynb #ef7c9f5a
 @dataclass
 class TrainConfig:
     "Everything a run depends on. It is written to `config.json`, and every field is an option of `align4gen_train`."
@@ -51,7 +51,7 @@ class TrainConfig:
     fusion:str='concat' # 'concat' (one target) or 'separate' (a mapper for each teacher)
     mapper_hidden:int=512 # Width of the mapper's hidden layers
     mapper_layers:int=3 # Linear layers of the mapper
-    steps:int=2000 # Optimiser steps
+    steps:int=1800 # Optimiser steps
     batch:int=32 # Clips in a step
     lr:float=2e-3 # Peak learning rate
     warmup:int=50 # Steps over which the learning rate rises from 0
@@ -63,10 +63,10 @@ class TrainConfig:
     seed:int=0 # Seed of weights, order of clips, noise and label dropout
     precision:str='auto' # 'fp32', 'bf16' (autocast), or 'auto': bf16 where the processor has it
     compile:str='auto' # 'yes', 'no', or 'auto': where a compiler is found and the run is long enough
-    sample_every:int=1000 # Steps between sample grids; 0 for none
-    sample_steps:int=25 # Steps of the sampler
-    guidance:float=2. # Classifier-free guidance of the samples shown; 1 is off
-    checkpoint_every:int=500 # Steps between checkpoints
+    sample_every:int=600 # Steps between sample grids; 0 for none
+    sample_steps:int=20 # Steps of the sampler
+    guidance:float=3. # Classifier-free guidance of the samples shown; 1 is off
+    checkpoint_every:int=600 # Steps between checkpoints
     keep:int=2 # Checkpoints to keep, the newest
     log_every:int=10 # Steps averaged into one row of log.csv
     judge:str='mini_supervised' # Held-out classifier that reads the final samples; '' for none
