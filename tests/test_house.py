@@ -173,6 +173,14 @@ def test_notebook_is_small_and_whole(path):
 
 
 @each_notebook
+def test_notebook_leaves_the_process_as_it_was(path):
+    "nbdev_test runs several notebooks in one process: a switch left over by one breaks the next."
+    switch = re.compile(r'^torch\.(set_grad_enabled|set_num_threads|set_default_\w+|use_deterministic_algorithms)\(', re.M)
+    found = [m[0] for c in cells(path) if c['cell_type'] == 'code' for m in switch.finditer(source(c))]
+    assert not found, f'{path.name}: use a with block instead of {found[0]}...)'
+
+
+@each_notebook
 def test_notebook_links_lead_somewhere(path):
     text = '\n'.join(source(c) for c in cells(path) if c['cell_type'] == 'markdown')
     text = re.sub(r'```.*?```|`[^`\n]*`', '', text, flags=re.S)
