@@ -46,7 +46,7 @@ def _mix(
 
 def random_numbers(
     seed:int, # Seed of the whole data set, 0 or more
-    index, # Integer array, n clip indices
+    index:np.ndarray, # Integer array, n clip indices
     count:int, # How many numbers per clip
 )->np.ndarray: # float64 in [0, 1), shape (n, count)
     "Counter-based random numbers (splitmix64): clip i gets the same numbers whatever is drawn beside it."
@@ -155,7 +155,7 @@ def to_uint8(
 
 # %% ../nbs/00_data.ipynb #fb099be6
 def clip_numbers(
-    index, # n clip indices
+    index:np.ndarray, # n clip indices
     split:str, # 'train' or 'test': other numbers for each
     seed:int, # Seed of the data set
 )->torch.Tensor: # float32 n 12 in [0, 1)
@@ -200,7 +200,7 @@ backdrops = dict(photo=photo_backdrop, plain=plain_backdrop)
 
 # %% ../nbs/00_data.ipynb #325b65bd
 def render_clips(
-    index, # n clip indices
+    index:np.ndarray, # n clip indices
     split:str='train', # 'train' or 'test'
     size:int=16, # Side of a frame, pixels
     frames:int=6, # Frames in a clip
@@ -233,7 +233,7 @@ def draw_clips(
     return {k: torch.cat([m[k] for m in made]) for k in made[0]}
 
 def cached_clips(
-    path, # A safetensors file; written if it is not there
+    path:str|Path, # A safetensors file; written if it is not there
     n:int, # Number of clips
     **look, # As in `render_clips`
 )->dict: # As `render_clips`
@@ -275,7 +275,7 @@ class MovingDigits(torch.utils.data.Dataset):
 
 # %% ../nbs/00_data.ipynb #52ad52b2
 def clip_batch(
-    videos, # `n t c h w` or `t c h w`, c = 3 or 1; uint8 in [0, 255] or floating point in [-1, 1]: the dtype decides
+    videos:torch.Tensor, # `n t c h w` or `t c h w`, c = 3 or 1; uint8 in [0, 255] or floating point in [-1, 1]: the dtype decides
 )->torch.Tensor: # uint8 n t 3 h w
     "One form for everything that shows or writes videos; ValueError or TypeError if `videos` is something else."
     videos = torch.as_tensor(videos)
@@ -288,7 +288,7 @@ def clip_batch(
 
 # %% ../nbs/00_data.ipynb #791b3726
 def film_strip(
-    videos, # As in `clip_batch`
+    videos:torch.Tensor, # As in `clip_batch`
     gap:int=1, # White pixels between frames
 )->np.ndarray: # uint8 H W 3
     "One picture: a clip per row, time to the right."
@@ -312,8 +312,8 @@ def picture_figure(
 
 # %% ../nbs/00_data.ipynb #6b849650
 def show_videos(
-    videos, # `n t c h w` or `t c h w`; uint8 in [0, 255] or floating point in [-1, 1]
-    titles=None, # One label per clip, written at its left
+    videos:torch.Tensor, # `n t c h w` or `t c h w`; uint8 in [0, 255] or floating point in [-1, 1]
+    titles:list=None, # One label per clip, written at its left
     rows:int=None, # Show the first `rows` clips; None shows all
     scale:float=None, # Screen pixels per video pixel; None fits about 600 screen pixels
 ):
@@ -327,7 +327,7 @@ def show_videos(
 
 # %% ../nbs/00_data.ipynb #8c8df80d
 def video_grid(
-    videos, # `n t c h w`; uint8 in [0, 255] or floating point in [-1, 1]
+    videos:torch.Tensor, # `n t c h w`; uint8 in [0, 255] or floating point in [-1, 1]
     columns:int=None, # Clips per row; None makes the grid about square
     gap:int=0, # Black pixels between clips
 )->torch.Tensor: # uint8 t 3 H W
@@ -339,7 +339,7 @@ def video_grid(
     return rearrange(tiles, '(r k) t c h w -> t c (r h) (k w)', k=columns)[..., :-gap or None, :-gap or None]
 
 def enlarge(
-    video, # `t c h w`, as in `clip_batch`
+    video:torch.Tensor, # `t c h w`, as in `clip_batch`
     scale:int, # Each pixel becomes scale x scale pixels
 )->torch.Tensor: # uint8 t 3 H W
     "Nearest-neighbour upscaling, so that pixels stay visible."
@@ -372,7 +372,7 @@ class Gif:
         return f'<img src="{source}" width="{self.width}" style="image-rendering: pixelated">'
 
 def animate(
-    videos, # `n t c h w` or `t c h w`; uint8 in [0, 255] or floating point in [-1, 1]
+    videos:torch.Tensor, # `n t c h w` or `t c h w`; uint8 in [0, 255] or floating point in [-1, 1]
     fps:float=6, # Frames a second
     scale:int=8, # Screen pixels per video pixel
     columns:int=None, # Clips per row; None makes the grid about square
@@ -428,8 +428,8 @@ def _write_mp4(path, video, fps):
         file.mux(stream.encode())
 
 def write_video(
-    path, # Ends in .gif (256 colours a frame, loops) or .mp4 (H.264, small, even sides)
-    video, # `t c h w`; uint8 in [0, 255] or floating point in [-1, 1]
+    path:str|Path, # Ends in .gif (256 colours a frame, loops) or .mp4 (H.264, small, even sides)
+    video:torch.Tensor, # `t c h w`; uint8 in [0, 255] or floating point in [-1, 1]
     fps:float=6, # Frames a second
     scale:int=1, # Each pixel becomes scale x scale pixels
 )->Path: # The file, complete: it is written under another name and renamed
@@ -460,7 +460,7 @@ def _stream_frames(path):
         for frame in file.decode(video=0): yield frame.to_ndarray(format='rgb24')
 
 def read_video(
-    path, # A .gif, .mp4 or whatever else PyAV decodes
+    path:str|Path, # A .gif, .mp4 or whatever else PyAV decodes
 )->torch.Tensor: # uint8 t 3 h w
     "Read a whole video; FileNotFoundError if there is none, ValueError if it cannot be decoded, both naming the file."
     path = Path(path)

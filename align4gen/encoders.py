@@ -23,8 +23,8 @@ from .vae import each_chunk, fetch, load_weights, safetensors_file, video_frames
 def fit_frames(
     frames:torch.Tensor, # n 3 h w in [-1, 1]
     size:int, # Side of the square the encoder was made for, pixels
-    mean, # Three numbers: what the encoder's training subtracted from pixels in [0, 1]
-    std, # Three numbers: what it divided by
+    mean:tuple, # Three numbers: what the encoder's training subtracted from pixels in [0, 1]
+    std:tuple, # Three numbers: what it divided by
 )->torch.Tensor: # n 3 size size, float32, as the encoder expects them
     "Resize (bicubic, antialiased) and change from [-1, 1] to the encoder's own range."
     frames = frames.float()
@@ -197,7 +197,7 @@ class StageTokens(TimmTokens):
 # %% ../nbs/04_encoders.ipynb #ad78986b
 def timm_weights(
     module:TimmTokens, # Its weights are not read, only its settings
-    path, # A .safetensors file, or a folder that holds one
+    path:str|Path, # A .safetensors file, or a folder that holds one
     name:str, # For the message
 )->TimmTokens: # A new module with these weights; timm adapts position tables to our frame size
     "Build again with weights from a local file."
@@ -238,7 +238,7 @@ def find(
 # %% ../nbs/04_encoders.ipynb #3fc7f8d7
 def weight_file(
     entry:Entry, # What to find weights for
-    weights=None, # None, 'hub', a .safetensors file or a folder that holds one
+    weights:str|Path=None, # None, 'hub', a .safetensors file or a folder that holds one
 )->Path: # The file, or None: random weights
     "Where the weights are."
     if weights is None:
@@ -251,7 +251,7 @@ def weight_file(
 # %% ../nbs/04_encoders.ipynb #ddd19580
 def load(
     name:str, # As in `list()`
-    weights=None, # None: shipped (mini_*) or random (the others); 'hub'; a .safetensors file; a folder that holds one
+    weights:str|Path=None, # None: shipped (mini_*) or random (the others); 'hub'; a .safetensors file; a folder that holds one
     chunk:int=256, # At most so many frames at once
     dtype:torch.dtype=None, # Autocast to this type, e.g. torch.bfloat16
 )->Encoder: # Frozen, in eval mode

@@ -28,7 +28,7 @@ def frechet_distance(
 def read_rightly(
     videos:torch.Tensor, # `n t c h w` in [-1, 1]
     labels:torch.Tensor, # int64 n, what they should show
-    judge='mini_supervised', # A held-out classifier: an encoder with `classify`, or its name
+    judge:str|torch.nn.Module='mini_supervised', # A held-out classifier: an encoder with `classify`, or its name
 )->float: # Share read as their label, in [0, 1]
     "How many clips a classifier that no generator was trained with reads rightly."
     if len(videos) != len(labels): raise ValueError(f'{len(videos)} videos need as many labels, not {len(labels)}')

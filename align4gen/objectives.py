@@ -11,7 +11,7 @@ from fastcore.basics import patch
 
 # %% ../nbs/01_objectives.ipynb #58ada6bf
 def expand_time(
-    t, # `b` noise times in [0, 1], or one number for all
+    t:torch.Tensor, # `b` noise times in [0, 1], or one number for all
     x:torch.Tensor, # `b ...`, what the times belong to
 )->torch.Tensor: # `b 1 1 ...`, ready to multiply `x`
     "Check noise times and give them the axes of `x`; ValueError for step indices, wrong counts, or (on the CPU) times outside [0, 1]."
@@ -54,7 +54,7 @@ class Flow(Objective):
         if std <= 0: raise ValueError(f'std must be above 0, not {std}')
         self.time, self.mean, self.std = time, mean, std
     def __repr__(self): return f'Flow(time={self.time!r}, mean={self.mean}, std={self.std})'
-    def noise(self, x0, t, eps):
+    def noise(self, x0:torch.Tensor, t:torch.Tensor, eps:torch.Tensor):
         same_shape(x0=x0, eps=eps); t = expand_time(t, x0)
         return (1-t)*x0 + t*eps
 
@@ -68,20 +68,20 @@ def same_shape(
 
 # %% ../nbs/01_objectives.ipynb #5aad0b2b
 @patch
-def target(self:Flow, x0, t, eps):
+def target(self:Flow, x0:torch.Tensor, t:torch.Tensor, eps:torch.Tensor):
     same_shape(x0=x0, eps=eps)
     return x0 - eps
 
 @patch
-def to_x0(self:Flow, xt, t, pred):
+def to_x0(self:Flow, xt:torch.Tensor, t:torch.Tensor, pred:torch.Tensor):
     same_shape(xt=xt, pred=pred)
     return xt + expand_time(t, xt)*pred
 
 # %% ../nbs/01_objectives.ipynb #8dedacb5
 def draw(
-    fill, # `torch.rand` or `torch.randn`
-    size, # The shape wanted
-    device=None, # Where the numbers are needed
+    fill:callable, # `torch.rand` or `torch.randn`
+    size:tuple, # The shape wanted
+    device:str|torch.device=None, # Where the numbers are needed
     generator:torch.Generator|None=None, # The source; may live on another device
 )->torch.Tensor: # float32 on `device`
     "Random numbers on any device, the same ones for the same generator."
@@ -93,7 +93,7 @@ def draw(
 @patch
 def sample_t(self:Flow,
     n:int, # How many times to draw
-    device=None, # Where they are needed
+    device:str|torch.device=None, # Where they are needed
     generator:torch.Generator|None=None, # For repeatable draws
 )->torch.Tensor: # `n` noise times in [0, 1], float32
     "Draw training times, evenly or around the middle."
@@ -104,7 +104,7 @@ def sample_t(self:Flow,
 @patch
 def corrupt(self:Objective,
     x0:torch.Tensor, # `b ...`, clean data, floating point
-    t=None, # `b` noise times in [0, 1] or one number; None draws them
+    t:torch.Tensor=None, # `b` noise times in [0, 1] or one number; None draws them
     eps:torch.Tensor|None=None, # Noise of the shape of `x0`; None draws it
     generator:torch.Generator|None=None, # For repeatable draws: times first, then noise
 )->tuple: # (`xt`, `t` of shape `b`, `target`)
@@ -143,10 +143,10 @@ def error(self:Objective,
 
 @patch
 def loss(self:Objective,
-    model, # Any callable: `model(x, t)`, or `model(x, t, y)` when `y` is given
+    model:callable, # Any callable: `model(x, t)`, or `model(x, t, y)` when `y` is given
     x0:torch.Tensor, # `b ...`, clean data
     y:torch.Tensor|None=None, # `b` labels, or another condition the model takes
-    t=None, # `b` noise times; None draws them
+    t:torch.Tensor=None, # `b` noise times; None draws them
     eps:torch.Tensor|None=None, # Noise; None draws it
     generator:torch.Generator|None=None, # For repeatable draws
     **conditions, # Passed on to the model
@@ -179,13 +179,13 @@ def step(self:Flow,
 @patch
 @torch.no_grad()
 def sample(self:Objective,
-    model, # Any callable: `model(x, t)`, or `model(x, t, y)` when `y` is given; in eval mode
+    model:callable, # Any callable: `model(x, t)`, or `model(x, t, y)` when `y` is given; in eval mode
     noise:torch.Tensor, # `b ...`, standard Gaussian
     steps:int=50, # How many times to ask the model
     y:torch.Tensor|None=None, # `b` labels
     guidance:float=1., # Classifier-free guidance; 1 is off, more follows the label harder
     null:int|None=None, # The label that means 'no label', usually num_classes; needed for guidance
-    callback=None, # Called at every step as `callback(i, t, x, x0)`: what the model saw, and the clean data it implies
+    callback:callable=None, # Called at every step as `callback(i, t, x, x0)`: what the model saw, and the clean data it implies
 )->torch.Tensor: # `b ...`, data
     "Walk from noise to data; deterministic, the same signature for every objective."
     x = noise.to(torch.promote_types(noise.dtype, torch.float32))
@@ -200,7 +200,7 @@ def sample(self:Objective,
 
 # %% ../nbs/01_objectives.ipynb #a8c88e1a
 def predict(
-    model, # Any callable: `model(x, t)`, or `model(x, t, y)` when `y` is given
+    model:callable, # Any callable: `model(x, t)`, or `model(x, t, y)` when `y` is given
     x:torch.Tensor, # `b ...`
     t:torch.Tensor, # `b` noise times
     y:torch.Tensor|None=None, # `b` labels
@@ -241,32 +241,32 @@ def data_share(self:Diffusion,
     return self.alpha_bar.to(x.device, torch.promote_types(x.dtype, torch.float32))[self.index(expand_time(t, x))]
 
 @patch
-def noise(self:Diffusion, x0, t, eps):
+def noise(self:Diffusion, x0:torch.Tensor, t:torch.Tensor, eps:torch.Tensor):
     same_shape(x0=x0, eps=eps); a = self.data_share(t, x0)
     return a.sqrt()*x0 + (1-a).sqrt()*eps
 
 @patch
-def target(self:Diffusion, x0, t, eps):
+def target(self:Diffusion, x0:torch.Tensor, t:torch.Tensor, eps:torch.Tensor):
     same_shape(x0=x0, eps=eps)
     return eps
 
 @patch
-def to_x0(self:Diffusion, xt, t, pred):
+def to_x0(self:Diffusion, xt:torch.Tensor, t:torch.Tensor, pred:torch.Tensor):
     same_shape(xt=xt, pred=pred); a = self.data_share(t, xt)
     return (xt - (1-a).sqrt()*pred) / a.sqrt()
 
 @patch
-def sample_t(self:Diffusion, n, device=None, generator=None):
+def sample_t(self:Diffusion, n:int, device:str|torch.device=None, generator:torch.Generator=None):
     return (draw(torch.rand, (n,), device, generator)*self.levels).floor() / self.levels
 
 # %% ../nbs/01_objectives.ipynb #b19f1874
 @patch
-def times(self:Diffusion, steps):
+def times(self:Diffusion, steps:int):
     if not 1 <= steps <= self.levels: raise ValueError(f'steps must be 1 to {self.levels}, not {steps}')
     return [i * (self.levels//steps) / self.levels for i in reversed(range(steps))]
 
 @patch
-def step(self:Diffusion, xt, t, s, pred):
+def step(self:Diffusion, xt:torch.Tensor, t:torch.Tensor, s:torch.Tensor, pred:torch.Tensor):
     "One DDIM step with eta 0: guess the clean data, then noise it again with the same noise."
     x0 = self.to_x0(xt, t, pred)
     return x0 if s is None else self.noise(x0, s, pred)

@@ -13,11 +13,11 @@ import torch
 from tqdm.auto import tqdm
 from . import vae as vaes
 from .data import show_videos, show_xt, video_grid, write_video
-from .objectives import Flow
+from .objectives import Diffusion, Flow
 
 # %% ../nbs/08_sample.ipynb #44a00fa0
 def noise_for(
-    indices, # Which samples, integers
+    indices:list, # Which samples, integers
     shape:tuple, # Shape of one sample, `t c h w`
     seed:int=0, # Seed of the whole set
 )->torch.Tensor: # float32 `n t c h w`, standard Gaussian, on the CPU
@@ -28,7 +28,7 @@ def noise_for(
 # %% ../nbs/08_sample.ipynb #3b6f1f2f
 def class_labels(
     n:int, # How many
-    classes, # None, one class, or n of them
+    classes:int|list|torch.Tensor, # None, one class, or n of them
     num_classes:int|None, # None for an unconditional model
 ): # int64 n, or None for an unconditional model
     "Labels for n videos; asked for nothing, the classes take turns. ValueError for a class that is not there."
@@ -46,7 +46,7 @@ def class_labels(
 # %% ../nbs/08_sample.ipynb #b76a02ca
 @contextmanager
 def resting(
-    model, # An nn.Module
+    model:torch.nn.Module, # An nn.Module
 ):
     "Put a model in eval mode for a while: no label dropout. Its mode comes back afterwards, errors or not."
     was = model.training
@@ -59,14 +59,14 @@ def resting(
 def sample(
     run_or_model, # A Run (its weight average is used) or a VDiT
     n:int=16, # How many videos
-    classes=None, # One label or n of them; None takes the classes in turn
+    classes:int|list|torch.Tensor=None, # One label or n of them; None takes the classes in turn
     *,
     steps:int=50, # Times the model is asked for each video
     guidance:float=1., # Classifier-free guidance; 1 is off, the papers' protocol
     seed:int=0, # Video i depends on (seed, i) alone
     batch:int=64, # Videos at a time
     vae=None, # Object with `decode`; None takes the run's, or the miniature
-    objective=None, # Flow or Diffusion; None takes the run's, or Flow
+    objective:Flow|Diffusion=None, # Flow or Diffusion; None takes the run's, or Flow
     progress:bool=True, # Show a bar
 )->torch.Tensor: # float32 `n t c h w` in [-1, 1], on the CPU
     "Noise to latents to videos (Align4Gen, Algorithm 2)."
@@ -88,7 +88,7 @@ def sample(
 
 # %% ../nbs/08_sample.ipynb #20faa71e
 def save_samples(
-    folder, # Where to write; made if it is not there
+    folder:str|Path, # Where to write; made if it is not there
     stem:str, # Start of the file names
     videos:torch.Tensor, # float `n t c h w` in [-1, 1]
 )->dict: # 'gif', 'mp4', 'grid', 'xt': paths

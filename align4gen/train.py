@@ -132,7 +132,7 @@ def check_config(
 
 # %% ../nbs/07_train.ipynb #6ade6fdb
 def make_config(
-    preset_or_config='digits', # Name of a preset, or a TrainConfig
+    preset_or_config:str|TrainConfig='digits', # Name of a preset, or a TrainConfig
     **overrides, # Fields to change; an unknown one is an error
 )->TrainConfig: # Checked
     "A preset, with some fields changed."
@@ -186,7 +186,7 @@ Prepared = namedtuple('Prepared', 'latents features labels')
 def prepare(
     config:TrainConfig, # The run
     model:VDiT, # For the size of its token grid
-    device='cpu', # Where the result should live
+    device:str|torch.device='cpu', # Where the result should live
     progress:bool=True, # Show a bar
 )->Prepared: # latents `n t c h w`, features: one `n t tokens d` bfloat16 per teacher, labels int64 n
     "Everything that is frozen is computed once, before training: latents of every clip and every teacher's features."
@@ -205,7 +205,7 @@ def prepare(
 def losses(
     model:nn.Module, # V-DiT
     alignment:Alignment|None, # Mapper(s) and the index of the tapped block; None for the baseline
-    objective, # Flow or Diffusion
+    objective:Flow|Diffusion, # Flow or Diffusion
     xt:torch.Tensor, # `b t c h w`, noised latents
     t:torch.Tensor, # `b`, noise times
     y:torch.Tensor, # `b`, labels
@@ -326,7 +326,7 @@ def load_optimizer(
 # %% ../nbs/07_train.ipynb #f685d50d
 def write_json(
     path:Path, # Where to
-    content, # Anything JSON can say
+    content:dict, # Anything JSON can say
 ):
     "Write under a temporary name, then rename: a reader never sees half a file."
     temporary = Path(f'{path}.tmp'); temporary.write_text(json.dumps(content, indent=1)); os.replace(temporary, path)
@@ -355,7 +355,7 @@ def save_checkpoint(
 # %% ../nbs/07_train.ipynb #fa884e55
 def read_checkpoint(
     folder:Path, # checkpoints/step-N
-    names=('model', 'ema', 'optimizer'), # Parts wanted
+    names:tuple=('model', 'ema', 'optimizer'), # Parts wanted
 )->dict: # part to tensors, and 'state'
     "Read a checkpoint's files; ValueError if one is missing or torn."
     try:
@@ -624,9 +624,9 @@ def describe(
 
 # %% ../nbs/07_train.ipynb #40bb3169
 def train(
-    preset_or_config='digits', # Name of a preset, or a TrainConfig
+    preset_or_config:str|TrainConfig='digits', # Name of a preset, or a TrainConfig
     *,
-    resume=None, # A run's folder: go on exactly where its newest checkpoint is
+    resume:str|Path=None, # A run's folder: go on exactly where its newest checkpoint is
     progress:bool=True, # Show bars and say where things are
     **overrides, # Any field of TrainConfig
 )->Run: # The finished (or stopped) run

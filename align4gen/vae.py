@@ -32,7 +32,7 @@ def video_frames(
 
 # %% ../nbs/03_vae.ipynb #e8591232
 def posterior(
-    model, # A diffusers AutoencoderKL or AutoencoderTiny
+    model:nn.Module, # A diffusers AutoencoderKL or AutoencoderTiny
     frames:torch.Tensor, # n 3 h w
 )->tuple: # (mean, std), each n c h w, as the network gives them: not scaled
     "Mean and deviation of the latent of each frame; AutoencoderTiny has no spread."
@@ -42,7 +42,7 @@ def posterior(
 
 # %% ../nbs/03_vae.ipynb #43dfc5db
 def each_chunk(
-    run, # Tensor -> tensor or tuple of tensors, row by row
+    run:callable, # Tensor -> tensor or tuple of tensors, row by row
     x:torch.Tensor, # n ...
     chunk:int, # At most so many rows at once
     dtype:torch.dtype=None, # Autocast to this type; None: no autocast
@@ -55,7 +55,7 @@ def each_chunk(
 
 # %% ../nbs/03_vae.ipynb #1fb3ec75
 def latent_scale(
-    config, # A diffusers VAE's config, with `latent_channels`
+    config:dict, # A diffusers VAE's config, with `latent_channels`
 )->tuple: # (mean, std), each (c, 1, 1): scaled latent = (z - mean) / std
     "What a VAE's config says about its scaling: measured per channel if there, else one shift and one factor."
     get, shape = config.get, (config['latent_channels'], 1, 1)
@@ -120,7 +120,7 @@ class PixelVAE(nn.Module):
     "Pixels as they are, behind the same contract: 3 channels, stride 1."
     name, channels, stride = 'pixels', 3, 1
     def encode_moments(self, video): return self.encode(video), torch.zeros_like(video)
-    def encode(self, video, sample=False, generator=None):
+    def encode(self, video, sample:bool=False, generator:torch.Generator=None):
         video_frames(video)
         return video
     def decode(self, latents):
@@ -136,7 +136,7 @@ def weights_folder()->Path: # Where the package keeps its weights
 # %% ../nbs/03_vae.ipynb #ff367473
 def shipped(
     name:str, # As in `ship`, e.g. 'vae_mini'
-    folder=None, # Another folder than the package's
+    folder:str|Path=None, # Another folder than the package's
 )->tuple: # (state dict of float32 tensors, card as a dict)
     "Weights and their card; FileNotFoundError that says how to make them."
     path = Path(folder or weights_folder()) / f'{name}.safetensors'
@@ -158,7 +158,7 @@ def ship(
     name:str, # The files are called NAME.safetensors and NAME.json
     state:dict, # Name -> tensor; floating point is stored as float16
     card:dict, # What a reader must know: data, steps, seed, measured quality, command
-    folder=None, # Default: the package's weights folder
+    folder:str|Path=None, # Default: the package's weights folder
 )->Path: # The safetensors file
     "Store weights in half precision with their card."
     path = Path(folder or weights_folder()) / f'{name}.safetensors'
@@ -173,7 +173,7 @@ def ship(
 # %% ../nbs/03_vae.ipynb #813085d9
 def fetch(
     repo:str, # Hub repository, 'owner/name'
-    patterns, # File names in it, list of str
+    patterns:list, # File names in it, list of str
     name:str, # The model's name here, for the message
 )->Path: # Local folder that holds the files
     "Files from the Hugging Face Hub, or from its local cache; one clear OSError within seconds if they cannot be had."
@@ -189,7 +189,7 @@ def fetch(
 
 # %% ../nbs/03_vae.ipynb #5649a336
 def safetensors_file(
-    path, # A .safetensors file, or a folder that holds one
+    path:str|Path, # A .safetensors file, or a folder that holds one
     name:str, # The model's name, for the message
 )->Path:
     "The one weight file a path means; FileNotFoundError or ValueError if there is none. Pickles are never read."
@@ -207,7 +207,7 @@ _renamed = {f'.{a}.': f'.{b}.' for a, b in dict(query='to_q', key='to_k', value=
 
 def load_weights(
     model:nn.Module, # Changed in place
-    path, # A .safetensors file, or a folder that holds one
+    path:str|Path, # A .safetensors file, or a folder that holds one
     name:str='model', # For the message
 )->nn.Module: # The same model
     "Load a state dict, all keys or none; old diffusers names of attention layers are understood."
@@ -228,8 +228,8 @@ def sd14_vae()->AutoencoderKL: # 83.7M parameters
 
 # %% ../nbs/03_vae.ipynb #c1181ef9
 def mini_vae(
-    latents_mean=None, # One number per latent channel, measured on training frames
-    latents_std=None, # Likewise
+    latents_mean:list=None, # One number per latent channel, measured on training frames
+    latents_std:list=None, # Likewise
 )->AutoencoderKL: # 0.92M parameters
     "The miniature: three levels for 16 px frames, 4 channels on a 4 x 4 grid, random weights."
     return AutoencoderKL(block_out_channels=(32, 64, 64), layers_per_block=1, latent_channels=4, norm_num_groups=8, sample_size=16,
@@ -238,7 +238,7 @@ def mini_vae(
 
 # %% ../nbs/03_vae.ipynb #2a552a12
 def trained_mini_vae(
-    weights=None, # A .safetensors file made by `ship`, or a folder with vae_mini.safetensors; None: the package's
+    weights:str|Path=None, # A .safetensors file made by `ship`, or a folder with vae_mini.safetensors; None: the package's
 )->AutoencoderKL: # With its measured scaling in its config
     "The miniature with its trained weights and its card's scaling."
     path = Path(weights or weights_folder())
@@ -254,7 +254,7 @@ _hub = dict(sd14=('CompVis/stable-diffusion-v1-4', 'vae'), taesd=('madebyollin/t
 
 def load(
     name:str, # 'pixels', 'mini', 'sd14' or 'taesd'
-    weights=None, # None: shipped ('mini') or random (the others); 'hub'; a .safetensors file; a folder with one
+    weights:str|Path=None, # None: shipped ('mini') or random (the others); 'hub'; a .safetensors file; a folder with one
     chunk:int=256, # At most so many frames at once
     dtype:torch.dtype=None, # Autocast to this type, e.g. torch.bfloat16
 ): # FrameVAE, or PixelVAE for 'pixels'

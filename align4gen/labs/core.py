@@ -24,7 +24,7 @@ def usage()->str: # Several lines
 
 # %% ../../nbs/labs/core.ipynb #d6c87ade
 def align4gen_lab(
-    argv=None, # List of str; None: the command line
+    argv:list=None, # List of str; None: the command line
 )->None:
     "Run a lab by name; exits with 2 and a message if there is no such lab."
     argv = sys.argv[1:] if argv is None else [*argv]

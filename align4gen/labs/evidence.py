@@ -48,17 +48,17 @@ def measure(
 columns = ('arm', 'seed', 'step', 'denoise', 'read_rightly', 'frechet')
 
 def write_table(
-    path, # CSV file
-    names, # Columns
+    path:str|Path, # CSV file
+    names:tuple, # Columns
     rows:list, # Dicts
 ):
     "Write a CSV under a temporary name, then rename."
     with open(f'{path}.tmp', 'w', newline='') as f:
-        writer = csv.DictWriter(f, names); writer.writeheader(); writer.writerows(rows)
+        writer = csv.DictWriter(f, names, lineterminator='\n'); writer.writeheader(); writer.writerows(rows)
     os.replace(f'{path}.tmp', path)
 
 def read_table(
-    path, # CSV file
+    path:str|Path, # CSV file
 )->list: # Dicts; what looks like a number is one
     "Read it back."
     def value(s):
@@ -70,7 +70,7 @@ def read_table(
 def one_run(
     arm:str, # Name in `arms`
     seed:int, # Of weights, order and noise
-    runs, # Folder for the run and for ARM-SEED.csv
+    runs:str|Path, # Folder for the run and for ARM-SEED.csv
     steps:int=1500, # Optimiser steps
     every:int=300, # Steps between measurements
     n:int=400, # Clips generated at every measurement

@@ -91,10 +91,10 @@ def repeatable(
 # %% ../../nbs/labs/miniatures.ipynb #d49a0768
 def fit(
     module:nn.Module, # Everything that learns
-    loss, # () -> scalar loss of a fresh batch
+    loss:callable, # () -> scalar loss of a fresh batch
     steps:int, # At least 20: the schedule warms up over a tenth of them
     lr:float, # Peak learning rate
-    betas=(.9, .999), # AdamW's
+    betas:tuple=(.9, .999), # AdamW's
     decay:float=.05, # Weight decay
     clip:float=math.inf, # Longest gradient
     title:str='', # Of the progress bar
@@ -121,7 +121,7 @@ def fit(
 
 # %% ../../nbs/labs/miniatures.ipynb #259635ac
 def vae_loss(
-    model, # AutoencoderKL
+    model:nn.Module, # AutoencoderKL
     frames:torch.Tensor, # n 3 h w in [-1, 1]
     kl:float=1e-3, # Weight of the KL term, per pixel value
 )->torch.Tensor: # Scalar
@@ -144,7 +144,7 @@ def test_frames()->torch.Tensor: # 512 2 3 16 16 in [-1, 1]: two frames of each 
     return to_float(MovingDigits('test', n=512).videos[:, ::3])
 
 def measure_vae(
-    model, # FrameVAE
+    model:nn.Module, # FrameVAE
 )->dict: # PSNR in dB
     "Round trip of test frames."
     video, g = test_frames(), torch.Generator().manual_seed(0)
@@ -153,7 +153,7 @@ def measure_vae(
 
 # %% ../../nbs/labs/miniatures.ipynb #78b80e12
 def measured_scaling(
-    model, # AutoencoderKL
+    model:nn.Module, # AutoencoderKL
     frames:torch.Tensor, # n 3 h w in [-1, 1], from train clips
 )->dict: # latents_mean, latents_std: one number per channel
     "Mean and deviation of each latent channel over training frames."
@@ -212,7 +212,7 @@ def train_vae(
 
 # %% ../../nbs/labs/miniatures.ipynb #f7ebcfcc
 def pooled_features(
-    encoder, # video -> b t n d
+    encoder:callable, # video -> b t n d
     clips:MovingDigits, # n clips of one frame
 )->dict: # pool name -> n d, unit length
     "One vector per clip: the mean of the tokens, or their mean and maximum side by side."
@@ -221,7 +221,7 @@ def pooled_features(
 
 # %% ../../nbs/labs/miniatures.ipynb #76d0a03c
 def knn_probe(
-    encoder, # video -> b t n d
+    encoder:callable, # video -> b t n d
     k:int=10, # Neighbours that vote, by cosine
     n:int=4096, # Training clips to vote with
 )->dict: # Pool name -> share of 1,000 test clips read rightly
@@ -263,7 +263,7 @@ def scene(
 
 # %% ../../nbs/labs/miniatures.ipynb #64500fa2
 def detail_probe(
-    encoder, # video -> b t 16 d
+    encoder:callable, # video -> b t 16 d
     n:int=2048, # Training clips for the fit
 )->dict: # R^2 of the digit's place (from the mean token), its colour and the pixels below (from single tokens)
     "What can be read off the tokens besides the digit's name?"
@@ -367,7 +367,7 @@ def train_mae(
 
 # %% ../../nbs/labs/miniatures.ipynb #0c15dab2
 def clip_accuracy(
-    judge, # encoders.Judge
+    judge:nn.Module, # encoders.Judge
     n:int=2000, # Test clips
 )->float: # Share read rightly
     "How well the judge reads test clips: the ceiling of every accuracy it reports."
@@ -401,7 +401,7 @@ trainers = dict(vae=train_vae, infonce=train_infonce, mae=train_mae, supervised=
 
 def make(
     short:str, # A key of `trainers`
-    out=None, # Folder for weights and card; None: the package's
+    out:str|Path=None, # Folder for weights and card; None: the package's
     scale:float=1., # Multiplies the recipe's steps
     **options, # As `train_vae` and its sisters take them
 )->dict: # The card
@@ -424,7 +424,7 @@ def parser()->argparse.ArgumentParser:
     return p
 
 def main(
-    argv=None, # List of str; None: the command line
+    argv:list=None, # List of str; None: the command line
 )->list: # The cards
     "`align4gen_lab miniatures`."
     p = parser()
