@@ -12,17 +12,19 @@ import torch
 from align4gen import encoders
 from align4gen.align import match_grid
 from align4gen.data import MovingDigits, to_float
-from align4gen.train import Trainer, autocast, machine, make_config, prepare, resolve_machine, teacher_names, write_json
+from align4gen.labs.evidence import commit
+from align4gen.train import Trainer, autocast, batch_index, machine, make_config, prepare, resolve_machine, teacher_names, write_json
 
 
-def online(trainer, teachers, videos):
-    "A step that asks the teachers about the batch's frames first."
-    def step(data):
-        c = trainer.config
-        index = torch.arange(c.batch) + trainer.step*c.batch % c.clips
-        video = to_float(videos[index % c.clips])
-        with autocast(c.precision): features = [match_grid(t(video), t.grid(*video.shape[-2:]), trainer.model.x_embedder.grid_size) for t in teachers]
-        trainer.train_step(data._replace(features=[f.repeat(c.clips//c.batch, 1, 1, 1) for f in features]))
+def online(trainer, teachers, videos, data):
+    "A step that asks the teachers about the batch's frames first, and writes their answers where the step will read."
+    features = [f.clone() for f in data.features]
+    def step():
+        index = batch_index(trainer.config, trainer.step)
+        video = to_float(videos[index])
+        with autocast(trainer.config.precision):
+            for f, t in zip(features, teachers): f[index] = match_grid(t(video), t.grid(*video.shape[-2:]), trainer.model.x_embedder.grid_size).to(f.dtype)
+        trainer.train_step(data._replace(features=features))
     return step
 
 
@@ -34,14 +36,13 @@ def main():
     make = lambda **k: resolve_machine(make_config('digits', clips=a.clips, **k))
     ways = {}
     for compiled in ('no', 'yes'):
-        for gamma in (0., .5):
+        for gamma in (0., 2.):
             c = make(gamma=gamma, compile=compiled); trainer = Trainer(c); data = prepare(c, trainer.model, progress=False)
             kind = 'compiled' if compiled == 'yes' else 'eager'
             ways[f'{kind}, {"aligned, cached features" if gamma else "baseline"}'] = lambda t=trainer, d=data: t.train_step(d)
             if gamma:
                 teachers, videos = [encoders.load(t) for t in teacher_names(c)], MovingDigits(n=a.clips, frames=c.frames).videos
-                t2 = Trainer(c); way = online(t2, teachers, videos)
-                ways[f'{kind}, aligned, online features'] = lambda w=way, d=data: w(d)
+                ways[f'{kind}, aligned, online features'] = online(Trainer(c), teachers, videos, data)
     for way in ways.values(): way(); way() # compile and warm up
     times, end = {k: [] for k in ways}, time.time() + a.seconds*len(ways)
     while time.time() < end:
@@ -50,7 +51,7 @@ def main():
     rows = {k: dict(ms=round(1000*statistics.median(v), 1), ratio=round(statistics.median(v)/base, 3), clips_per_second=round(c.batch/statistics.median(v)), steps=len(v)) for k, v in times.items()}
     print(f'{"way":40} {"ms/step":>8} {"clips/s":>8} {"time / eager baseline":>22}')
     for k, r in rows.items(): print(f'{k:40} {r["ms"]:8.1f} {r["clips_per_second"]:8} {r["ratio"]:22.2f}')
-    if a.out: a.out.parent.mkdir(parents=True, exist_ok=True); write_json(a.out, dict(command=f'python benchmarks/train_step.py --threads {a.threads} --seconds {a.seconds:g}', machine=machine(), precision=c.precision, batch=c.batch, rows=rows))
+    if a.out: a.out.parent.mkdir(parents=True, exist_ok=True); write_json(a.out, dict(command=f'python benchmarks/train_step.py --threads {a.threads} --seconds {a.seconds:g}', commit=commit(), machine=machine(), precision=c.precision, batch=c.batch, rows=rows))
 
 
 if __name__ == '__main__': main()

@@ -52,7 +52,8 @@ def write_table(
     names:tuple, # Columns
     rows:list, # Dicts
 ):
-    "Write a CSV under a temporary name, then rename."
+    "Write a CSV under a temporary name, then rename; folders are made."
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(f'{path}.tmp', 'w', newline='') as f:
         writer = csv.DictWriter(f, names, lineterminator='\n'); writer.writeheader(); writer.writerows(rows)
     os.replace(f'{path}.tmp', path)
@@ -137,7 +138,7 @@ def record(
     changes:dict, # What differs from the preset
 ):
     "Gather every finished run into curves.csv, losses.csv, summary.csv and info.json."
-    tables = sorted(Path(runs).glob('*-*.csv')); results.mkdir(parents=True, exist_ok=True)
+    tables = sorted(Path(runs).glob('*-*.csv'))
     rows = sorted((r for t in tables for r in read_table(t)), key=lambda r: (list(arms).index(r['arm']), r['seed'], r['step']))
     losses = [dict(arm=r['arm'], seed=r['seed'], step=int(s), denoise=round(d, 5), cosine=round(k, 4)) for t in tables for r in read_table(t)[:1]
               for log in [Run(t.with_suffix('')).log] for s, d, k in zip(log['step'], log['denoise'], log['cosine'])]
