@@ -73,6 +73,7 @@ def sample(
     if n < 1 or batch < 1: raise ValueError(f'n and batch should be at least 1, not {n} and {batch}')
     run = run_or_model if hasattr(run_or_model, 'checkpoints') else None
     model = run.model() if run else run_or_model
+    if not isinstance(model, torch.nn.Module): raise TypeError(f'sample takes a Run or a V-DiT, not {run_or_model!r}; for a folder, sample(Run(folder))')
     coder = vae or (run.vae if run else vaes.load('mini'))
     objective = objective or (run.objective if run else Flow())
     labels = class_labels(n, classes, model.num_classes)

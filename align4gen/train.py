@@ -6,10 +6,10 @@
 __all__ = ['presets', 'choices', 'positive', 'not_negative', 'Prepared', 'columns', 'TrainConfig', 'teacher_names', 'check_field',
            'check_config', 'make_config', 'resolve_machine', 'autocast', 'build_model', 'build_objective', 'prepare',
            'losses', 'learning_rate', 'average_decay', 'update_average', 'batch_index', 'build_alignment', 'Trainer',
-           'optimizer_tensors', 'load_optimizer', 'write_json', 'save_checkpoint', 'read_checkpoint', 'load_checkpoint',
-           'load_newest', 'read_config', 'Run', 'new_run', 'append_log', 'cut_log', 'gentle_stop', 'check_finite',
-           'write_row', 'draw_samples', 'sample_average', 'fit', 'machine', 'plot_curves', 'finish', 'report',
-           'describe', 'train', 'parser', 'align4gen_train']
+           'optimizer_tensors', 'load_optimizer', 'repeatable', 'write_json', 'save_checkpoint', 'read_checkpoint',
+           'load_checkpoint', 'load_newest', 'read_config', 'Run', 'new_run', 'append_log', 'cut_log', 'gentle_stop',
+           'check_finite', 'write_row', 'draw_samples', 'sample_average', 'fit', 'machine', 'plot_curves', 'finish',
+           'report', 'describe', 'train', 'parser', 'align4gen_train']
 
 # %% ../nbs/07_train.ipynb #2e84ad87
 import argparse, csv, json, math, os, platform, shutil, signal, sys, time, warnings
@@ -323,6 +323,17 @@ def load_optimizer(
         i, k = name.split('.', 1); state.setdefault(int(i), {})[k] = v
     optimizer.load_state_dict(dict(state=state, param_groups=optimizer.state_dict()['param_groups']))
 
+# %% ../nbs/07_train.ipynb #4175fe29
+@contextmanager
+def repeatable(
+    device:str, # Where the training is; only a CPU changes its ways
+):
+    "Within the block, sums are made in the same order every time; afterwards all is as before."
+    before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(before or device == 'cpu', warn_only=warn)
+    try: yield
+    finally: torch.use_deterministic_algorithms(before, warn_only=warn)
+
 # %% ../nbs/07_train.ipynb #f685d50d
 def write_json(
     path:Path, # Where to
@@ -552,7 +563,7 @@ def fit(
     c = trainer.config
     # `initial`: after a resume, clips/s and time left count only what this process does
     bar = tqdm(total=c.steps*c.batch, initial=trainer.step*c.batch, unit='clip', desc='training', disable=not progress, mininterval=1)
-    with gentle_stop() as asked, bar:
+    with gentle_stop() as asked, repeatable(trainer.device), bar:
         while trainer.step < c.steps and not asked:
             trainer.window.append(trainer.train_step(data)); bar.update(c.batch)
             check_finite(trainer.window[-1], trainer)

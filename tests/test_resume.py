@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest, torch
 from safetensors.torch import load_file
 
-from align4gen.train import Run, train
+from align4gen.train import Run, Trainer, train
 
 tiny = dict(clips=64, batch=8, steps=40, size='mini', teachers='mini_random', mapper_hidden=32, checkpoint_every=4, log_every=3, sample_every=0, judge='', compile='no')
 
@@ -45,6 +45,14 @@ def same(run, whole):
     for name in ('model', 'ema', 'alignment', 'optimizer'):
         a, b = (load_file(r.checkpoints[-1]/f'{name}.safetensors') for r in (run, whole))
         assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a), name
+
+
+def test_every_step_sums_in_a_fixed_order(tmp_path, monkeypatch):
+    "Compiled code on several threads repeats itself only with torch's deterministic algorithms; they must not stay on."
+    seen, step = [], Trainer.train_step
+    monkeypatch.setattr(Trainer, 'train_step', lambda self, data: seen.append(torch.are_deterministic_algorithms_enabled()) or step(self, data))
+    train('digits', out=str(tmp_path), progress=False, **tiny | dict(steps=2))
+    assert seen == [True, True] and not torch.are_deterministic_algorithms_enabled()
 
 
 def test_sigkill_then_resume(whole, tmp_path):

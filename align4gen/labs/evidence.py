@@ -126,16 +126,15 @@ def commit()->str: # Short hash, '' outside a clone; '+' marks uncommitted chang
     return '' if head.returncode else head.stdout.strip() + ('+' if git('status', '--porcelain', '--', 'align4gen').stdout.strip() else '')
 
 def plain_config(
-    run:Run, # Any
+    run:Run, # An aligned one
 )->dict: # What other machines can use too
-    "The config of a run without the folder it happened to lie in."
-    return {k: v for k, v in json.loads((run.path/'config.json').read_text()).items() if k not in ('out', 'name', 'preset')}
+    "The config that all aligned runs share, without the folder this one happened to lie in."
+    return {k: v for k, v in json.loads((run.path/'config.json').read_text()).items() if k not in ('out', 'name', 'preset', 'teachers', 'seed')}
 
 def record(
     runs:Path, # Where the runs are
     results:Path, # Where the record goes
     command:str, # What was typed
-    changes:dict, # What differs from the preset
 ):
     "Gather every finished run into curves.csv, losses.csv, summary.csv and info.json."
     tables = sorted(Path(runs).glob('*-*.csv'))
@@ -144,7 +143,7 @@ def record(
               for log in [Run(t.with_suffix('')).log] for s, d, k in zip(log['step'], log['denoise'], log['cosine'])]
     write_table(results/'curves.csv', columns, rows); write_table(results/'losses.csv', ('arm', 'seed', 'step', 'denoise', 'cosine'), losses)
     summary = summarise(rows); write_table(results/'summary.csv', max(summary, key=len), summary)
-    write_json(results/'info.json', dict(command=command, commit=commit(), machine=machine(), gamma=changes.get('gamma'), config=plain_config(Run(tables[-1].with_suffix('')))))
+    write_json(results/'info.json', dict(command=command, commit=commit(), machine=machine(), config=plain_config(Run(next(t.with_suffix('') for t in tables if not t.stem.startswith('baseline'))))))
 
 # %% ../../nbs/labs/evidence.ipynb #1047bafb
 sweep_settings = ((.5, 2), (4., 2), (2., 0), (2., 4)) # (gamma, align_block)
@@ -199,4 +198,4 @@ def main(
     else: jobs = [(f'{arm}-{s}', a.runs, [*common, *(f'--{k}={v}' for k, v in changes.items())]) for s in range(a.seeds) for arm in arms]
     with ThreadPoolExecutor(a.jobs) as pool: [*pool.map(lambda job: start_run(*job), jobs)]
     if a.sweep: record_sweep(a.runs/'sweep', a.out)
-    else: record(a.runs, a.out, f'align4gen_lab evidence {typed}'.strip(), changes)
+    else: record(a.runs, a.out, f'align4gen_lab evidence {typed}'.strip())
