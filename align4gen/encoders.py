@@ -175,25 +175,6 @@ class StageTokens(TimmTokens):
     def forward(self, x):
         return rearrange(self.model(x)[0], 'n d h w -> n (h w) d')
 
-# %% ../nbs/04_encoders.ipynb #a85efb40
-imagenet = dict(mean=(.485, .456, .406), std=(.229, .224, .225))
-
-class TimmTokens(nn.Module):
-    "A timm model seen as n 3 h w -> n (h w) d."
-    def __init__(self, name, pretrained=False, **options):
-        super().__init__()
-        self.timm, self.model = (name, options), timm.create_model(name, pretrained=pretrained, **options)
-    def forward(self, x): raise NotImplementedError
-
-class PatchTokens(TimmTokens):
-    "Patch tokens of a ViT after its final norm; the class and register tokens are dropped."
-    def forward(self, x): return self.model.forward_features(x)[:, self.model.num_prefix_tokens:]
-
-class StageTokens(TimmTokens):
-    "One stage of a hierarchical model, as a row of tokens."
-    def forward(self, x):
-        return rearrange(self.model(x)[0], 'n d h w -> n (h w) d')
-
 # %% ../nbs/04_encoders.ipynb #ad78986b
 def timm_weights(
     module:TimmTokens, # Its weights are not read, only its settings
