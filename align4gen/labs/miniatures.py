@@ -415,7 +415,7 @@ def make(
 def parser()->argparse.ArgumentParser:
     "Options of `align4gen_lab miniatures`."
     p = argparse.ArgumentParser('align4gen_lab miniatures', description='Train the miniature VAE, teachers and judge from Moving Digits train images. '
-        'About 20 minutes on two CPU cores.')
+        'About 10 minutes on two CPU cores.')
     p.add_argument('--only', default=','.join(trainers), help='which models, separated by commas (%(default)s)')
     p.add_argument('--out', default=None, help='folder for weights and cards; default: the installed package')
     p.add_argument('--steps-scale', type=float, default=1., help="multiplies every recipe's steps; below 1 for a quick look (%(default)s)")
