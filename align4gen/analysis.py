@@ -570,7 +570,7 @@ def analyze_parser()->argparse.ArgumentParser: # One option per choice
     "The command line of `align4gen_analyze`."
     p = argparse.ArgumentParser('align4gen_analyze', formatter_class=argparse.ArgumentDefaultsHelpFormatter, epilog='example: align4gen_analyze --encoders mini_infonce,mini_mae --videos my_clips --out report',
         description='Which encoders are good teachers for videos like these? Writes figures, tables and one HTML page.')
-    p.add_argument('--encoders', default='mini_infonce,mini_mae,mini_supervised,mini_random', help='names, separated by commas; see encoders.list()')
+    p.add_argument('--encoders', default='mini_infonce,mini_mae,mini_videomae,mini_croco,mini_dit,mini_supervised,mini_random', help='names, separated by commas; see encoders.list()')
     p.add_argument('--videos', help='folder of videos, also in folders within; none: Moving Digits test clips, whose motion and labels are known')
     p.add_argument('--n', type=int, default=200, help='clips at most'); p.add_argument('--frames', type=int, help='frames of each; none: 6 of Moving Digits, 16 of videos')
     p.add_argument('--size', type=int, help='side of a frame in pixels; none: 16 for Moving Digits, 256 for videos')

@@ -7,8 +7,8 @@ __all__ = ['registry', 'imagenet', 'fit_frames', 'tensor_file', 'read_state', 'm
            'Entry', 'Encoder', 'mini_vit', 'MiniHiera', 'mini_hiera', 'pool_tokens', 'MiniClassifier', 'Judge',
            'TimmTokens', 'PatchTokens', 'StageTokens', 'timm_weights', 'Sam2FpnTokens', 'sam2_weights', 'restore_time',
            'VideoEncoder', 'sincos_table', 'VideoMAETokens', 'videomae_weights', 'regroup_rope', 'dust3r_state',
-           'Dust3rTokens', 'dust3r_weights', 'SD3Tokens', 'sd3_vae', 'sd3_weights', 'register', 'find', 'weight_file',
-           'load', 'Table', 'count_parameters', 'measure', 'table']
+           'Dust3rTokens', 'dust3r_weights', 'SD3Tokens', 'sd3_vae', 'sd3_weights', 'MiniCroco', 'MiniVideoMAE',
+           'MiniDiT', 'register', 'find', 'weight_file', 'load', 'Table', 'count_parameters', 'measure', 'table']
 
 # %% ../nbs/04_encoders.ipynb #a1f3bde1
 import argparse, pickle, warnings
@@ -27,6 +27,8 @@ from timm.models.hiera import Hiera
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Sam2HieraDetConfig, Sam2VisionConfig, Sam2VisionModel, VideoMAEConfig, VideoMAEModel
 from .vae import each_chunk, fetch, safetensors_file, video_frames, weights_folder
+from .vdit import vdit
+from timm.models.vision_transformer import Block
 
 # %% ../nbs/04_encoders.ipynb #b71e8874
 def fit_frames(
@@ -521,6 +523,60 @@ def sd3_weights(
 registry['sd3'] = Entry('sd3', SD3Tokens, 1536, 256, 16, 'generator: text to image', 'Stability AI Community', 'stabilityai/stable-diffusion-3-medium-diffusers',
     hub='stabilityai/stable-diffusion-3-medium-diffusers', convert=sd3_weights, restricted=True,
     files=('transformer/diffusion_pytorch_model.safetensors', 'vae/diffusion_pytorch_model.safetensors'), quick=dict(depth=2, block=1, vae_width=32))
+
+# %% ../nbs/04_encoders.ipynb #02da3d49
+class MiniCroco(nn.Module):
+    "A small ViT for 16 px frames that can be asked to look at some cells only; trained by cross-view completion."
+    def __init__(self, dim:int=96, depth:int=4):
+        super().__init__()
+        self.embed, self.place = nn.Conv2d(3, dim, 4, 4), nn.Parameter(torch.randn(16, dim)*.02)
+        self.blocks, self.norm = nn.Sequential(*[Block(dim, dim//32, qkv_bias=True) for _ in range(depth)]), nn.LayerNorm(dim)
+    def forward(self,
+        x:torch.Tensor, # n 3 16 16
+        keep:torch.Tensor=None, # n 16 bool, equal counts per row; None: all cells
+    )->torch.Tensor: # n kept 96
+        "Tokens after the last norm."
+        x = self.embed(x).flatten(2).mT + self.place
+        return self.norm(self.blocks(x if keep is None else x[keep].unflatten(0, (len(x), -1))))
+
+# %% ../nbs/04_encoders.ipynb #aa7d4488
+class MiniVideoMAE(nn.Module):
+    "A small ViT over tubelets of 2 frames by 4 x 4 pixels; all tokens of a clip see each other."
+    def __init__(self, dim:int=96, depth:int=4):
+        super().__init__()
+        self.embed, self.place = nn.Conv3d(3, dim, (2, 4, 4), (2, 4, 4)), nn.Parameter(torch.randn(16, dim)*.02)
+        self.blocks, self.norm = nn.Sequential(*[Block(dim, dim//32, qkv_bias=True) for _ in range(depth)]), nn.LayerNorm(dim)
+    def forward(self,
+        x:torch.Tensor, # n t 3 16 16, t even
+        keep:torch.Tensor=None, # n t/2 16 bool, equal counts per row; None: all
+    )->torch.Tensor: # n t/2 16 96, or n kept 96
+        "Tokens after the last norm."
+        x = rearrange(self.embed(x.transpose(1, 2)), 'n d t r k -> n t (r k) d')
+        x = x + self.place + sincos_table(*x.shape[1::2], device=x.device).to(x)[:, None]
+        if keep is not None: return self.norm(self.blocks(x[keep].unflatten(0, (len(x), -1))))
+        return self.norm(self.blocks(x.flatten(1, 2))).unflatten(1, x.shape[1:3])
+
+# %% ../nbs/04_encoders.ipynb #ad18a18e
+class MiniDiT(nn.Module):
+    "A small image diffusion transformer's own tokens: noise the frame a little, read the tokens after one block."
+    def __init__(self,
+        t:float=.2, # Noise time of the frames it is shown, in [0, 1]
+        block:int=2, # Whose output is read, 0-based
+    ):
+        super().__init__()
+        self.t, self.block = t, block
+        self.dit = vdit('mini', dim=96, depth=4, heads=3, patch=4, in_channels=3, input_size=16, frames=1)
+    def forward(self,
+        x:torch.Tensor, # n 3 16 16
+    )->torch.Tensor: # n 16 96
+        "The same noise for every frame, so that equal frames have equal features."
+        noise, t = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x), torch.full((len(x),), self.t, device=x.device)
+        return self.dit(((1-self.t)*x + self.t*noise)[:, None], t, return_tokens=(self.block,))[1][0][:, 0]
+
+# %% ../nbs/04_encoders.ipynb #11cb8364
+for e in [Entry('mini_videomae', MiniVideoMAE, kind='video: masked tubelets, no labels', wrap=VideoEncoder, tubelet=2, time='repeat', **_mini),
+          Entry('mini_croco', MiniCroco, kind='two views: cross-view completion, no labels', **_mini),
+          Entry('mini_dit', MiniDiT, kind='generative: image diffusion, no labels', **_mini)]: registry[e.name] = e
 
 # %% ../nbs/04_encoders.ipynb #a26f7e3d
 def register(

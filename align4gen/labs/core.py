@@ -10,7 +10,7 @@ import importlib, sys
 
 # %% ../../nbs/labs/core.ipynb #d35a9116
 labs = dict(
-    miniatures='train the miniature VAE, two teachers and the judge; about 10 minutes on two CPU cores',
+    miniatures='train the miniature VAE, the teachers and the judge; about 20 minutes on two CPU cores',
     evidence='baseline against each teacher and their fusion, curves and tables in results/',
 )
 

@@ -7,7 +7,8 @@ __all__ = ['recipes', 'weight_names', 'trainers', 'small_warps', 'photo_windows'
            'vae_loss', 'psnr', 'test_frames', 'measure_vae', 'measured_scaling', 'as_shipped', 'machine', 'model_card',
            'train_vae', 'pooled_features', 'knn_probe', 'pixel_tokens', 'linear_r2', 'scene', 'detail_probe',
            'measure_encoder', 'info_nce', 'train_infonce', 'MaskedAutoencoder', 'masked_loss', 'train_mae',
-           'clip_accuracy', 'train_supervised', 'make', 'parser', 'main']
+           'clip_accuracy', 'train_supervised', 'MaskedVideo', 'tube_loss', 'CrossBlock', 'CrossCompletion',
+           'cross_loss', 'train_videomae', 'train_croco', 'train_dit', 'make', 'parser', 'main']
 
 # %% ../../nbs/labs/miniatures.ipynb #179aea0e
 import argparse, math, platform, time
@@ -21,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 from .. import encoders, vae
 from ..data import MovingDigits, bright_colour, digit_images, photographs, place_digits, to_float, window
+from ..objectives import Flow
 
 # %% ../../nbs/labs/miniatures.ipynb #23894623
 recipes = dict(
@@ -28,6 +30,9 @@ recipes = dict(
     infonce=dict(steps=1200, batch=256, lr=2e-3),
     mae=dict(steps=2000, batch=256, lr=2e-3),
     supervised=dict(steps=1000, batch=256, lr=2e-3),
+    videomae=dict(steps=1500, batch=128, lr=2e-3),
+    croco=dict(steps=1500, batch=256, lr=2e-3),
+    dit=dict(steps=1500, batch=256, lr=2e-3),
 )
 
 # %% ../../nbs/labs/miniatures.ipynb #677ec0fd
@@ -177,7 +182,7 @@ def machine()->dict: # CPU and threads, for a card
 
 # %% ../../nbs/labs/miniatures.ipynb #72c2dbac
 def model_card(
-    short:str, # 'vae', 'infonce', 'mae' or 'supervised'
+    short:str, # A key of `recipes`
     method:str, # One line
     seed:int, # Of the training
     recipe:dict, # steps, batch, lr
@@ -189,7 +194,7 @@ def model_card(
     return dict(name=weight_names[short], method=method, data='Moving Digits, train images only, 16 px', seed=seed, **recipe, **fitted,
                 machine=machine(), measured=measured, command=f'align4gen_lab miniatures --only {short}', **more)
 
-weight_names = dict(vae='vae_mini', infonce='mini_infonce', mae='mini_mae', supervised='mini_supervised')
+weight_names = {k: 'vae_mini' if k == 'vae' else f'mini_{k}' for k in recipes}
 
 # %% ../../nbs/labs/miniatures.ipynb #17e27760
 def train_vae(
@@ -279,9 +284,11 @@ def measure_encoder(
     name:str, # In the registry
     model:nn.Module, # What its `build()` gives, trained
 )->dict:
-    "Both probes."
-    encoder = encoders.Encoder(encoders.find(name), model)
-    return knn_probe(encoder) | detail_probe(encoder)
+    "Both probes, on single frames; a video encoder sees each of them standing still."
+    entry = encoders.find(name)
+    encoder = (encoders.VideoEncoder if entry.tubelet > 1 else encoders.Encoder)(entry, model)
+    still = lambda video: encoder(video.repeat(1, entry.tubelet, 1, 1, 1))[:, :1]
+    return knn_probe(still) | detail_probe(still)
 
 # %% ../../nbs/labs/miniatures.ipynb #1ff23129
 def info_nce(
@@ -396,8 +403,139 @@ def train_supervised(
         measured = measure_encoder('mini_supervised', model) | dict(clip_accuracy=clip_accuracy(judge))
         return model, model_card('supervised', 'Digit classification with labels', seed, recipe, fitted, measured)
 
+# %% ../../nbs/labs/miniatures.ipynb #665bed6a
+class MaskedVideo(nn.Module):
+    "The tubelet encoder sees a quarter of the tubes; a small decoder paints the rest."
+    def __init__(self, dim:int=96):
+        super().__init__()
+        self.encoder = encoders.MiniVideoMAE()
+        self.blank, self.place = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.randn(16, dim)*.02)
+        self.decoder = nn.Sequential(*[Block(dim, 3, qkv_bias=True) for _ in range(2)], nn.LayerNorm(dim), nn.Linear(dim, 96))
+    def forward(self,
+        video:torch.Tensor, # n t 3 16 16
+        keep:torch.Tensor, # n t/2 16 bool
+    )->torch.Tensor: # n t/2 16 96: the pixels of every tubelet
+        seen = self.encoder(video, keep)
+        cells = self.blank.to(seen.dtype).expand(*keep.shape, -1).clone()
+        cells[keep] = seen.flatten(0, 1)
+        cells = cells + self.place + encoders.sincos_table(keep.shape[1], cells.shape[-1])[:, None]
+        return self.decoder(cells.flatten(1, 2)).unflatten(1, keep.shape[1:]).float()
+
+def tube_loss(
+    model:MaskedVideo,
+    video:torch.Tensor, # n t 3 16 16 in [-1, 1]
+    seen:int=4, # Of the 16 tubes
+)->torch.Tensor: # Scalar: squared error over the tubelets that were not seen
+    "Hide twelve tubes of sixteen, paint them, compare."
+    n, t = video.shape[:2]
+    keep = (torch.rand(n, 1, 16).argsort(2).argsort(2) < seen).expand(-1, t//2, -1)
+    cells = rearrange(video, 'n (t u) c (r p) (k q) -> n t (r k) (u p q c)', u=2, p=4, q=4)
+    return (model(video, keep) - cells)[~keep].square().mean()
+
+# %% ../../nbs/labs/miniatures.ipynb #624bf1aa
+class CrossBlock(nn.Module):
+    "Look at the own tokens, then at those of the other view."
+    def __init__(self, dim:int=96, heads:int=3):
+        super().__init__()
+        self.own, self.norm, self.after = Block(dim, heads, qkv_bias=True), nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.other, self.mlp = nn.MultiheadAttention(dim, heads, batch_first=True), nn.Sequential(nn.Linear(dim, 4*dim), nn.GELU(), nn.Linear(4*dim, dim))
+    def forward(self, x, y): # n m d each -> n m d
+        x = self.own(x)
+        x = x + self.other(self.norm(x), y, y, need_weights=False)[0]
+        return x + self.mlp(self.after(x))
+
+class CrossCompletion(nn.Module):
+    "One encoder for both views, and a decoder that paints the first with the help of the second."
+    def __init__(self, dim:int=96):
+        super().__init__()
+        self.encoder = encoders.MiniCroco()
+        self.blank, self.place = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.randn(16, dim)*.02)
+        self.decoder, self.out = nn.ModuleList(CrossBlock(dim) for _ in range(2)), nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 48))
+    def forward(self,
+        first:torch.Tensor, # n 3 16 16, partly hidden
+        second:torch.Tensor, # n 3 16 16, another moment
+        keep:torch.Tensor, # n 16 bool: cells of the first view that are seen
+    )->torch.Tensor: # n 16 48: the pixels of every cell of the first view
+        seen, y = self.encoder(first, keep), self.encoder(second)
+        x = self.blank.to(seen.dtype).expand(len(first), 16, -1).clone()
+        x[keep] = seen.flatten(0, 1)
+        x = x + self.place
+        for block in self.decoder: x = block(x, y)
+        return self.out(x).float()
+
+# %% ../../nbs/labs/miniatures.ipynb #8a4f5efb
+def cross_loss(
+    model:CrossCompletion,
+    first:torch.Tensor, # n 3 16 16 in [-1, 1]
+    second:torch.Tensor, # n 3 16 16, another moment of the same clips
+    seen:int=4, # Cells of the first view that are seen, of 16
+)->torch.Tensor: # Scalar: squared error over the cells that were not seen
+    "Hide twelve cells of sixteen, paint them from the other view, compare."
+    keep = torch.rand(len(first), 16).argsort(1).argsort(1) < seen
+    cells = rearrange(first, 'n c (r p) (k q) -> n (r k) (p q c)', p=4, q=4)
+    return (model(first, second, keep) - cells)[~keep].square().mean()
+
+# %% ../../nbs/labs/miniatures.ipynb #ffb45dbc
+def train_videomae(
+    steps:int=None, # Default: the recipe's
+    batch:int=None, # Likewise
+    lr:float=None, # Likewise
+    seed:int=0, # Of everything random
+    threads:int=None, # CPU threads; None leaves them alone
+    progress:bool=True, # Show a bar
+)->tuple: # (MiniVideoMAE, card)
+    "A video encoder that halves time: what is in the tubes under the mask? No labels."
+    recipe = recipes['videomae'] | {k: v for k, v in dict(steps=steps, batch=batch, lr=lr).items() if v}
+    with repeatable(seed, threads):
+        clips, model = MovingDigits(n=8192).videos, MaskedVideo()
+        loss = lambda: tube_loss(model, to_float(clips[torch.randint(len(clips), (recipe['batch'],))]))
+        fitted = fit(model, loss, recipe['steps'], recipe['lr'], (.9, .95), clip=1., title='videomae', progress=progress)
+        with torch.no_grad(): hidden = tube_loss(as_shipped(model), to_float(MovingDigits('test', n=512).videos)).item()
+        measured = measure_encoder('mini_videomae', model.encoder) | dict(hidden_mse=round(hidden, 4))
+        return model.encoder, model_card('videomae', 'Masked reconstruction of tubelets, no labels; probed on clips that stand still', seed, recipe, fitted, measured)
+
+def train_croco(
+    steps:int=None, # Default: the recipe's
+    batch:int=None, # Likewise
+    lr:float=None, # Likewise
+    seed:int=0, # Of everything random
+    threads:int=None, # CPU threads; None leaves them alone
+    progress:bool=True, # Show a bar
+)->tuple: # (MiniCroco, card)
+    "An encoder that learned from pairs of views: what is hidden in the one can be seen in the other. No labels."
+    recipe = recipes['croco'] | {k: v for k, v in dict(steps=steps, batch=batch, lr=lr).items() if v}
+    with repeatable(seed, threads):
+        clips, model = MovingDigits(n=8192).videos, CrossCompletion()
+        def loss():
+            video, (i, j) = to_float(clips[torch.randint(len(clips), (recipe['batch'],))]), torch.randperm(6)[:2]
+            return cross_loss(model, video[:, i], video[:, j])
+        fitted = fit(model, loss, recipe['steps'], recipe['lr'], (.9, .95), clip=1., title='croco', progress=progress)
+        video = to_float(MovingDigits('test', n=512).videos)
+        with torch.no_grad(): hidden = cross_loss(as_shipped(model), video[:, 0], video[:, 5]).item()
+        measured = measure_encoder('mini_croco', model.encoder) | dict(hidden_mse=round(hidden, 4))
+        return model.encoder, model_card('croco', 'Cross-view completion of two moments of a clip, no labels', seed, recipe, fitted, measured)
+
+# %% ../../nbs/labs/miniatures.ipynb #8be4255a
+def train_dit(
+    steps:int=None, # Default: the recipe's
+    batch:int=None, # Likewise
+    lr:float=None, # Likewise
+    seed:int=0, # Of everything random
+    threads:int=None, # CPU threads; None leaves them alone
+    progress:bool=True, # Show a bar
+)->tuple: # (MiniDiT, card)
+    "A diffusion model of single frames, for its own features. No labels."
+    recipe = recipes['dit'] | {k: v for k, v in dict(steps=steps, batch=batch, lr=lr).items() if v}
+    with repeatable(seed, threads):
+        (images, _), model, flow = digit_images('train'), encoders.MiniDiT(), Flow()
+        loss = lambda: flow.loss(model.dit, digit_views(images[torch.randint(len(images), (recipe['batch'],))])[:, None])
+        fitted = fit(model, loss, recipe['steps'], recipe['lr'], (.9, .95), clip=1., title='dit', progress=progress)
+        measured = measure_encoder('mini_dit', as_shipped(model))
+        return model, model_card('dit', f'Image diffusion (flow); tokens after block {model.block} of frames noised to t = {model.t}, no labels', seed, recipe, fitted, measured)
+
 # %% ../../nbs/labs/miniatures.ipynb #f6ffb0e1
-trainers = dict(vae=train_vae, infonce=train_infonce, mae=train_mae, supervised=train_supervised)
+trainers = dict(vae=train_vae, infonce=train_infonce, mae=train_mae, supervised=train_supervised,
+                videomae=train_videomae, croco=train_croco, dit=train_dit)
 
 def make(
     short:str, # A key of `trainers`
@@ -415,7 +553,7 @@ def make(
 def parser()->argparse.ArgumentParser:
     "Options of `align4gen_lab miniatures`."
     p = argparse.ArgumentParser('align4gen_lab miniatures', description='Train the miniature VAE, teachers and judge from Moving Digits train images. '
-        'About 10 minutes on two CPU cores.')
+        'About 20 minutes on two CPU cores.')
     p.add_argument('--only', default=','.join(trainers), help='which models, separated by commas (%(default)s)')
     p.add_argument('--out', default=None, help='folder for weights and cards; default: the installed package')
     p.add_argument('--steps-scale', type=float, default=1., help="multiplies every recipe's steps; below 1 for a quick look (%(default)s)")
