@@ -12,10 +12,10 @@ __all__ = ['token_grid', 'border', 'components', 'into_colours', 'pca_frames', '
            'own_tokens', 'chosen_encoders', 'align4gen_analyze']
 
 # %% ../nbs/05_analysis.ipynb #2dac2866
-import argparse, base64, csv, html, io, math, os, time, warnings
+import argparse, base64, csv, html, math, os, time
 from dataclasses import dataclass
 from pathlib import Path
-import matplotlib.pyplot as plt, numpy as np
+import matplotlib.pyplot as plt
 import torch, torch.nn.functional as F
 from einops import rearrange
 from tqdm.auto import tqdm
@@ -69,7 +69,7 @@ def pca_frames(
 )->torch.Tensor: # b t 3 rows columns in [0, 1]
     "Three principal components as colours: one basis per clip, signs fixed so that the inside is bright (Align4Gen, Fig. 2, 6, 8)."
     if background not in ('keep', 'drop'): raise ValueError(f"background={background!r} should be 'keep' or 'drop'")
-    b, t, n, d = features.shape
+    b, t, n, _ = features.shape
     rows, columns = token_grid(features, grid)
     edge = border(rows, columns).to(features.device).repeat(t)
     x, keep = features.float().flatten(1, 2), torch.ones(b, t*n, device=features.device)

@@ -24,11 +24,11 @@ from safetensors.torch import load_file, save_file
 from timm.layers import LayerNorm
 from timm.models import Eva, VisionTransformer
 from timm.models.hiera import Hiera
+from timm.models.vision_transformer import Block
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Sam2HieraDetConfig, Sam2VisionConfig, Sam2VisionModel, VideoMAEConfig, VideoMAEModel
 from .vae import each_chunk, fetch, safetensors_file, video_frames, weights_folder
 from .vdit import vdit
-from timm.models.vision_transformer import Block
 
 # %% ../nbs/04_encoders.ipynb #b71e8874
 def fit_frames(

@@ -1,6 +1,5 @@
 "A run that is killed goes on as if nothing had happened: same log to the last digit, same weights to the last bit."
-import os, random, signal, subprocess, sys, time
-from pathlib import Path
+import random, signal, subprocess, sys, time
 
 import pytest, torch
 from safetensors.torch import load_file
