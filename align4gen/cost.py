@@ -1,0 +1,1 @@
+def estimate(**k): return 'estimate'
