@@ -127,7 +127,7 @@ class Memory:
             i = torch.tensor([i for i, _ in items], device=device)
             yield Batch(d.mean[i], None, [f[i] for f in d.features], d.labels[i])
 
-# %% ../nbs/07_source.ipynb #9ade7675
+# %% ../nbs/07_source.ipynb #6e4e235e
 def open_data(
     config:TrainConfig, # The run
     grid:tuple|None=None, # (rows, columns) of the model's tokens; None does not look at the cache's
@@ -137,10 +137,10 @@ def open_data(
     c, names = config, teacher_names(config)
     if not c.cache or split != 'train':
         return datasets.load(c.data, c.root, split=split, frames=c.frames, interval=c.interval, resolution=c.resolution, seed=c.seed, flip=None if c.flip == 'auto' else c.flip == 'yes')
-    expect = dict(vae=c.vae, frames=c.frames, resolution=c.resolution, interval=c.interval) | (dict(grid=list(grid)) if names and grid else {})
+    expect = dict(data=c.data, split=split, vae=c.vae, frames=c.frames, resolution=c.resolution, interval=None if c.data == 'digits' else c.interval, grid=list(grid) if names and grid else None)
     return cache.CachedClips(c.cache, teachers=names, expect=expect)
 
-# %% ../nbs/07_source.ipynb #4c6b0755
+# %% ../nbs/07_source.ipynb #78cad228
 class Stored:
     "Clips or cached latents from disk, read ahead by workers."
     def __init__(self,
@@ -164,7 +164,7 @@ class Stored:
         "Bring one batch to the device; what is not cached is computed there."
         to = partial(torch.Tensor.to, device=self.device, non_blocking=True)
         if self.config.cache: return Batch(to(items['mean']), to(items['std']), [to(f) for f in items['features']], to(items['label']))
-        if self.bad: self.bad.add(items['bad'])
+        if self.bad is not None: self.bad.add(items['bad'])
         video = to(items['video'])
         return Batch(*self.frozen.moments(video), self.frozen.features(video), to(items['label']))
     def batches(self,

@@ -11,8 +11,8 @@ __all__ = ['columns', 'build_model', 'build_objective', 'build_alignment', 'with
            'evaluate', 'Clock', 'fit', 'log_row', 'machine', 'plot_curves', 'finish', 'report', 'describe',
            'data_found', 'dry_run', 'ready_config', 'same_everywhere', 'train', 'parser', 'align4gen_train']
 
-# %% ../nbs/07_train.ipynb #a91e4cd5
-import argparse, csv, importlib.util, json, math, os, platform, shutil, signal, sys, time, warnings
+# %% ../nbs/07_train.ipynb #b66a534c
+import argparse, csv, importlib.util, json, math, os, platform, shutil, signal, sys, tempfile, time, warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields, replace
 from functools import cached_property
@@ -31,7 +31,7 @@ from .config import TrainConfig, autocast, choices, make_config, presets, read_c
 from .metrics import read_rightly
 from .objectives import Diffusion, Flow
 from .sample import sample, save_samples
-from .source import Batch, Frozen, Memory, Stored, count_classes, held_out, load_vae, open_source, share
+from .source import Batch, Frozen, Memory, Stored, count_classes, held_out, load_vae, open_data, open_source, share
 from .vae import latent_shape
 from .vdit import VDiT, load_latte, vdit
 
@@ -448,7 +448,65 @@ def model(self:Run,
     model.load_state_dict(read_checkpoint(wanted[step], (part,))[part])
     return model.eval().requires_grad_(False)
 
-# %% ../nbs/07_train.ipynb #d37fcf49
+# %% ../nbs/07_train.ipynb #f95fb1d3
+@patch
+def card(self:Run,
+    name:str='FOLDER', # Where the reader will find the model: a folder, or 'owner/name' on the Hub
+)->str: # Markdown, with the Hub's header
+    "A model card, from what the run's folder says."
+    c, summary = self.config, self.path/'summary.json'
+    rows = lambda d: '\n'.join(f'| {k} | {v} |' for k, v in d.items())
+    found = {k.replace('_', ' '): f'{v:.1%}' for k, v in json.loads(summary.read_text()).items() if k.startswith('read_rightly')} if summary.exists() else {}
+    measured = f'\n| measured | |\n|---|---|\n{rows(found)}\n' if found else ''
+    differs = {k: f'`{v!r}`' for k, v in asdict(c).items() if v != asdict(TrainConfig())[k] and k not in ('out', 'name', 'root', 'cache')}
+    return f"""---
+library_name: align4gen
+tags: [video-generation, diffusion, representation-alignment]
+---
+# V-DiT {c.size}, {c.preset}
+
+A {'class-conditional ' if c.classes else ''}video diffusion transformer, trained for {self.step:,} steps ({c.objective}), {f'aligned with {", ".join(teacher_names(c))} (Align4Gen)' if teacher_names(c) else 'without alignment'}.
+It makes latents of `{c.vae}` (weights: {c.vae_weights or 'shipped or random'}), {c.frames} frames at {c.resolution} pixels. These are the weights of the average over training (EMA {c.ema}).
+
+```python
+from align4gen import vae
+from align4gen.sample import sample
+from align4gen.objectives import {type(build_objective(c)).__name__}
+from align4gen.vdit import VDiT
+model = VDiT.from_pretrained('{name}').eval()
+videos = sample(model, 16, vae=vae.load('{c.vae}'{f", '{c.vae_weights}'" if c.vae_weights else ''}), objective={build_objective(c)!r})   # n t c h w in [-1, 1]
+```
+{measured}
+| setting | value, where it is not the default |
+|---|---|
+{rows(differs) or '| | all as the preset `digits` |'}
+"""
+
+# %% ../nbs/07_train.ipynb #5bd58d31
+@patch
+def save_pretrained(self:Run,
+    folder:str|Path, # Made if it is not there
+    name:str=None, # What the card calls it; None: the folder
+)->Path: # config.json, model.safetensors, README.md
+    "The newest weight average, for `VDiT.from_pretrained`, with a card."
+    folder = Path(folder); self.model().save_pretrained(folder)
+    (folder/'README.md').write_text(self.card(name or str(folder)), encoding='utf-8')
+    return folder
+
+@patch
+def push_to_hub(self:Run,
+    repo:str, # 'owner/name' on the Hugging Face Hub
+    private:bool=False, # Not for everybody to see
+    token:str=None, # None: the one you logged in with
+)->str: # Address
+    "Put the model and its card on the Hub."
+    import huggingface_hub as hub
+    with tempfile.TemporaryDirectory() as folder:
+        self.save_pretrained(folder, repo)
+        hub.create_repo(repo, private=private, token=token, exist_ok=True)
+        return str(hub.upload_folder(repo_id=repo, folder_path=folder, token=token))
+
+# %% ../nbs/07_train.ipynb #ca392954
 def new_run(
     config:TrainConfig, # What to run
 )->Path: # A fresh folder with config.json in it
@@ -461,7 +519,7 @@ def new_run(
     write_json(path/'config.json', asdict(config))
     return path
 
-# %% ../nbs/07_train.ipynb #d84adc67
+# %% ../nbs/07_train.ipynb #255aa44d
 columns = ('step', 'lr', 'loss', 'denoise', 'cosine', 'grad_norm', 'skipped')
 
 def append_row(
@@ -487,7 +545,7 @@ def cut_log(
     temporary.write_text(''.join(lines[:1] + [l for l in lines[1:] if int(l.split(',')[0]) <= step]), newline='')
     os.replace(temporary, file)
 
-# %% ../nbs/07_train.ipynb #08dfd8a0
+# %% ../nbs/07_train.ipynb #b1e3b915
 @contextmanager
 def gentle_stop():
     "Ctrl-C and SIGTERM ask for a stop at the end of the step instead of tearing it; a second one stops at once."
@@ -502,7 +560,7 @@ def gentle_stop():
     finally:
         for s, handler in old.items(): signal.signal(s, handler)
 
-# %% ../nbs/07_train.ipynb #4ef1b837
+# %% ../nbs/07_train.ipynb #d9abe5a7
 def check_patience(
     trainer:Trainer, # After a step
     path:Path, # The run's folder
@@ -514,7 +572,7 @@ def check_patience(
     raise FloatingPointError(f'step {trainer.step}: the loss or its gradient was not a number, {n} steps in a row. They were skipped, and the weights before them are saved in {path}. '
                              f'Lower lr (now {c.lr:g}) or gamma (now {c.gamma:g}), or use precision=fp32 (now {c.precision}); start= takes up saved weights')
 
-# %% ../nbs/07_train.ipynb #267ed525
+# %% ../nbs/07_train.ipynb #2802769c
 def write_rows(
     trainer:Trainer, # With rows in its window
     path:Path, # The run's folder
@@ -527,7 +585,7 @@ def write_rows(
     append_row(path/'log.csv', row); append_row(path/'timing.csv', dict(step=trainer.step) | timing)
     return row
 
-# %% ../nbs/07_train.ipynb #d9e5c21e
+# %% ../nbs/07_train.ipynb #3cc2d909
 @patch
 def average_model(self:Trainer)->VDiT: # In eval mode, on the device; all processes must call this
     "A V-DiT with the weight average as it is now."
@@ -542,7 +600,7 @@ def vae(self:Trainer): # FrameVAE or PixelVAE
     if not hasattr(self, '_vae'): self._vae = load_vae(self.config)
     return self._vae
 
-# %% ../nbs/07_train.ipynb #d43d8134
+# %% ../nbs/07_train.ipynb #aa63e4f3
 def sample_average(
     trainer:Trainer, # At any step
     n:int, # How many clips, classes in turn
@@ -570,7 +628,7 @@ def draw_samples(
     trainer.accelerator.wait_for_everyone()
     return files
 
-# %% ../nbs/07_train.ipynb #fa6f4107
+# %% ../nbs/07_train.ipynb #d0bd3e2e
 @torch.no_grad()
 def evaluate(
     trainer:Trainer, # At any step; all processes must call this, one computes
@@ -589,7 +647,7 @@ def evaluate(
     append_row(path/'eval.csv', dict(step=trainer.step, denoise=torch.cat(errors).mean().item()))
     return torch.cat(errors).mean().item()
 
-# %% ../nbs/07_train.ipynb #567e7151
+# %% ../nbs/07_train.ipynb #427738d6
 class Clock:
     "Where the time goes between two rows of the log."
     def __init__(self): self.start, self.waited, self.clips = time.perf_counter(), 0., 0
@@ -609,7 +667,7 @@ class Clock:
         self.__init__()
         return row
 
-# %% ../nbs/07_train.ipynb #82855cb4
+# %% ../nbs/07_train.ipynb #90ce7e48
 def fit(
     trainer:Trainer, # At any step
     source:Memory|Stored, # Gives the batches
@@ -635,7 +693,7 @@ def fit(
             if due(c.checkpoint_every) or last or stop: save_checkpoint(trainer, path)
     return 0 if trainer.step == c.steps else asked[0] if asked else signal.SIGTERM
 
-# %% ../nbs/07_train.ipynb #9d1d9a45
+# %% ../nbs/07_train.ipynb #e9a3268c
 def log_row(
     trainer:Trainer, # With rows in its window
     path:Path, # The run's folder
@@ -649,7 +707,7 @@ def log_row(
         trainer.accelerator.log({k: v for k, v in (row | timing).items() if k != 'step'}, step=trainer.step)
     trainer.window = []
 
-# %% ../nbs/07_train.ipynb #30e2e737
+# %% ../nbs/07_train.ipynb #b4e6b53a
 def machine()->dict: # processor, threads, torch, python
     "What a result depends on besides the code."
     model, info = platform.processor() or platform.machine(), Path('/proc/cpuinfo')
@@ -669,7 +727,7 @@ def plot_curves(
     path = run.path/'samples'/'curves.png'; path.parent.mkdir(exist_ok=True); fig.savefig(path, dpi=100)
     return path
 
-# %% ../nbs/07_train.ipynb #b3e82a00
+# %% ../nbs/07_train.ipynb #fe4f403d
 def finish(
     trainer:Trainer, # At its last step; all processes must call this
     path:Path, # The run's folder
@@ -687,7 +745,7 @@ def finish(
     write_json(path/'summary.json', summary)
     return summary
 
-# %% ../nbs/07_train.ipynb #311614f5
+# %% ../nbs/07_train.ipynb #e0675421
 def report(
     summary:dict, # From `finish`
     progress:bool, # Say it at all?
@@ -699,7 +757,7 @@ def report(
         if k.startswith('read_rightly'): print(f'a held-out classifier reads {v:.0%} of 200 clips rightly (guidance {k.rsplit("_", 1)[1]})')
     print(f'{summary["step"]} steps; {summary["seconds"]/60:.1f} minutes in all')
 
-# %% ../nbs/07_train.ipynb #05e7fe1f
+# %% ../nbs/07_train.ipynb #49486dea
 def describe(
     trainer:Trainer, # Ready to train
     path:Path, # The run's folder
@@ -711,12 +769,11 @@ def describe(
     words += ['compiled'] * (c.compile == 'yes') + [f'{world} processes{", sharded" if spread else ""}'] * (world > 1)
     return f'{path}: {", ".join(words)}'
 
-# %% ../nbs/07_train.ipynb #2fba1649
+# %% ../nbs/07_train.ipynb #d826c020
 def data_found(
     config:TrainConfig, # With `classes` known
 )->str: # One line
     "What lies in the data set, without opening a single video."
-    from align4gen.source import open_data
     if config.data == 'digits' and not config.cache: return f'Moving Digits, {config.clips:,} clips, drawn on the spot'
     data = open_data(config)
     return f'{config.cache or config.root}: {len(data):,} {"cached clips" if config.cache else "videos"}, {config.classes or "no"} classes'
@@ -731,13 +788,14 @@ def dry_run(
         align_block=config.align_block, online=config.data != 'digits' and not config.cache, vae=config.vae, resolution=config.resolution, checkpointing=config.checkpointing == 'yes', accumulate=config.accumulate)
     return f'data: {data_found(config)}\n{estimate}'
 
-# %% ../nbs/07_train.ipynb #0e0f9883
+# %% ../nbs/07_train.ipynb #e64cfb73
 def ready_config(
     preset_or_config:str|TrainConfig='digits', # Name of a preset, or a TrainConfig
     **overrides, # Any field of TrainConfig
 )->TrainConfig: # Nothing left open
     "A checked config with every 'auto' answered, also how many classes the data has."
     config = resolve_machine(make_config(preset_or_config, **overrides))
+    if config.eval_every and config.data != 'digits': open_data(config, split='test')   # an error now is better than one later
     return config if config.classes >= 0 else replace(config, classes=count_classes(config))
 
 def same_everywhere(
@@ -748,7 +806,7 @@ def same_everywhere(
     from accelerate.utils import broadcast_object_list
     return broadcast_object_list([value])[0]
 
-# %% ../nbs/07_train.ipynb #45f5b8fc
+# %% ../nbs/07_train.ipynb #f4dd6e6a
 def train(
     preset_or_config:str|TrainConfig='digits', # Name of a preset, or a TrainConfig
     *,
@@ -767,7 +825,7 @@ def train(
     clips = held_out(config, Frozen(replace(config, gamma=0.), trainer.grid, trainer.device), trainer.device) if config.eval_every else None
     load_newest(trainer, path)
     if first: cut_log(path/'log.csv', trainer.step); cut_log(path/'eval.csv', trainer.step)
-    if config.tracker: accelerator.init_trackers('align4gen', asdict(config))
+    if config.tracker: accelerator.project_configuration.logging_dir = str(path); accelerator.init_trackers('tracker', asdict(config))
     if progress and first: print(describe(trainer, path))
     run = Run(path); run.stopped = fit(trainer, source, path, progress, clips)
     if not run.stopped: report(finish(trainer, path, start), progress and first)
@@ -775,7 +833,7 @@ def train(
     if config.tracker: accelerator.end_training()
     return run
 
-# %% ../nbs/07_train.ipynb #01bc6d80
+# %% ../nbs/07_train.ipynb #91403f01
 def parser()->argparse.ArgumentParser: # One option per field of TrainConfig
     "The command line of `align4gen_train`, made from TrainConfig: nothing is said twice."
     p = argparse.ArgumentParser('align4gen_train', argument_default=argparse.SUPPRESS, epilog='example: align4gen_train --gamma 0 --name baseline',
@@ -788,7 +846,7 @@ def parser()->argparse.ArgumentParser: # One option per field of TrainConfig
         p.add_argument(f'--{f.name}', type=f.type, help=f'{said[f.name]} (default: {getattr(usual, f.name)!r})'.replace('%', '%%'), **extra)
     return p
 
-# %% ../nbs/07_train.ipynb #cb69c1a1
+# %% ../nbs/07_train.ipynb #a88d8e57
 def align4gen_train(
     argv:list=None, # Arguments; None takes the command line's
 )->int: # Exit status: 0 finished, or saved and stopped by SIGTERM; 130 stopped by Ctrl-C; 1 the loss is no longer a number; bad input exits with 2

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from timm.layers import Mlp, PatchEmbed
 from timm.models import vision_transformer
 from fastcore.basics import patch
+from huggingface_hub import PyTorchModelHubMixin
 
 # %% ../nbs/02_vdit.ipynb #9712c7ca
 def sincos(
@@ -143,7 +144,7 @@ def count_parameters(
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
 
 # %% ../nbs/02_vdit.ipynb #c941d2b7
-class VDiT(nn.Module):
+class VDiT(nn.Module, PyTorchModelHubMixin, library_name='align4gen', tags=['video-generation']):
     "The video diffusion transformer of Align4Gen (App. C): Latte's Variant 1, spatial and temporal blocks in turn."
     def __init__(self,
         dim:int, # Channels of a token; a multiple of 4 and of `heads`

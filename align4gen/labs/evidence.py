@@ -17,7 +17,8 @@ from .. import encoders
 from ..data import MovingDigits, to_float
 from ..metrics import frechet_distance, read_rightly
 from ..sample import sample
-from ..train import Run, autocast, machine, train, write_json
+from ..config import autocast, write_json
+from ..train import Run, machine, train
 
 # %% ../../nbs/labs/evidence.ipynb #ed4ce4f0
 arms = {
