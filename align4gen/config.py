@@ -79,12 +79,12 @@ latte = dict( # What Latte, REPA and Align4Gen (sec. 4, App. C) have in common
     teachers='dinov2_b,sam2_hiera_l', gamma=.5, align_block=8, mapper_hidden=2048, lr=1e-4, warmup=0, schedule='constant', beta2=.999, ema=.9999,
     workers=8, guidance=1., sample_steps=50, sample_every=10_000, checkpoint_every=5_000, keep_every=50_000, log_every=100, judge='')
 
-# %% ../nbs/07_config.ipynb #4d4aaee7
+# %% ../nbs/07_config.ipynb #9ddeab78
 presets = {
     'digits': dict(),
     'digits-long': dict(steps=6000, ema=.998, sample_every=2000),
     'ucf101-L': latte | dict(data='ucf101', size='L', batch=24, steps=1_000_000),
-    'ucf101-XL': latte | dict(data='ucf101', size='XL', batch=16, steps=200_000),
+    'ucf101-XL': latte | dict(data='ucf101', size='XL', batch=16, steps=200_000, align_block=12),
     'sky-L': latte | dict(data='sky', size='L', batch=24, steps=1_000_000),
     'ffs-L': latte | dict(data='ffs', size='L', batch=24, steps=1_000_000),
 }

@@ -43,7 +43,7 @@ def chances(
     "The random numbers of one visit to one video: window, flip, substitute. They depend on nothing else."
     return random_numbers(seed, np.array([(draw << 32) + index], dtype=np.uint64), count)[0]
 
-# %% ../nbs/00_datasets.ipynb #0374a5de
+# %% ../nbs/00_datasets.ipynb #d5ae2f71
 def fit_frames(
     video:torch.Tensor, # uint8 t 3 h w
     resolution:int=256, # Side of the square, pixels
@@ -51,10 +51,12 @@ def fit_frames(
     "Short side resized (bilinear, antialiased), middle square cut out."
     h, w = video.shape[-2:]; scale = resolution / min(h, w)
     new = max(resolution, round(h*scale)), max(resolution, round(w*scale))
-    video = to_float(video)
-    if new != (h, w): video = F.interpolate(video, size=new, mode='bilinear', antialias=True)
     top, left = (new[0] - resolution)//2, (new[1] - resolution)//2
-    return video[..., top:top+resolution, left:left+resolution].contiguous()
+    def fit(frame): # one at a time: 16 frames of 1080 x 1920 as floats are 400 MB
+        frame = to_float(frame[None])
+        if new != (h, w): frame = F.interpolate(frame, size=new, mode='bilinear', antialias=True).clamp(-1, 1)
+        return frame[0, :, top:top+resolution, left:left+resolution]
+    return torch.stack([fit(f) for f in video])
 
 # %% ../nbs/00_datasets.ipynb #11fcff37
 class BadVideo(ValueError):
@@ -115,7 +117,7 @@ def count_frames(
     "By decoding all of them: where the time stamps cannot be trusted there is no other way."
     with open_stream(path) as (file, stream): return sum(1 for _ in file.decode(stream))
 
-# %% ../nbs/00_datasets.ipynb #255a0650
+# %% ../nbs/00_datasets.ipynb #fba2f705
 def mp4_boxes(
     file, # Open for reading, binary
     size:int, # Of the file, bytes
@@ -140,15 +142,15 @@ def missing_part(
         head, boxes, end = file.read(12), {}, 0
         if head[:4] == b'RIFF': end = 8 + int.from_bytes(head[4:8], 'little')
         elif head[4:8] in (b'ftyp', b'moov', b'mdat', b'wide'): boxes = mp4_boxes(file, size); end = max(boxes.values())
-    if end > size and end != 8 + 0xFFFFFFFF: return f'truncated: {size:,} of {end:,} bytes'
+    if end > size and end != 8 + 0xFFFFFFFF: return f'truncated: {size:,} of at least {end:,} bytes'
     return 'an mp4 without its index (no moov box)' if boxes and b'moov' not in boxes else ''
 
-# %% ../nbs/00_datasets.ipynb #72303e33
+# %% ../nbs/00_datasets.ipynb #dd6225a0
 def sound(
     frame, # As decoded
     path, # Of the file, for the message
-)->np.ndarray: # uint8 h w 3
-    "The picture; BadVideo if the decoder had to guess a part of it."
+): # The same frame
+    "Pass a frame on; BadVideo if the decoder had to guess a part of it."
     if frame.is_corrupt: raise BadVideo(path, 'damaged: a frame does not decode cleanly')
     return frame
 
@@ -315,7 +317,7 @@ def collate(
     return dict(video=torch.stack([x['video'] for x in items]), label=torch.tensor([x['label'] for x in items]),
                 index=torch.tensor([x['index'] for x in items]), bad=[b for x in items for b in x['bad']])
 
-# %% ../nbs/00_datasets.ipynb #5b058346
+# %% ../nbs/00_datasets.ipynb #1b580ef5
 class BadFiles:
     "The bad files of a run: each listed once in bad_files.csv, and an error when there are too many."
     def __init__(self,
@@ -327,7 +329,7 @@ class BadFiles:
         self._read()
     def _read(self):
         if not self.path.exists(): return
-        with open(self.path, newline='', encoding='utf-8') as f: self.reasons.update({r['path']: r['reason'] for r in csv.DictReader(f) if r['reason'] is not None})
+        with open(self.path, newline='', encoding='utf-8') as f: self.reasons.update({r['path']: r['reason'] for r in csv.DictReader(f) if r['reason'] and r['path'] != 'path'})
     def __len__(self): return len(self.reasons)
     def add(self, bad:list): # (path, reason) pairs, as in an item or a batch; ValueError once there are too many
         if any(p not in self.reasons for p, _ in bad): self._read()                                # another process may have listed it
