@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['dtypes', 'types', 'DigitClips', 'draw_latents', 'stored', 'encode_clips', 'clip_bytes', 'pack', 'replace_file',
-           'write_json', 'write_shard', 'checksum', 'shard_index', 'read_exactly', 'read_tensors', 'weights_hash',
-           'Recipe', 'describe_data', 'describe_models', 'Plan', 'shard_samples', 'finished', 'make_shards', 'devices',
-           'run_jobs', 'merge', 'flatten', 'settle_manifest', 'check_manifest', 'probe', 'pace', 'in_words', 'announce',
-           'make_plan', 'build', 'shard_url', 'is_url', 'fetch_file', 'fetch_cache', 'read_index', 'verify',
-           'CachedClips', 'as_item', 'collate', 'unpack', 'parser', 'command_data', 'command_weights', 'command_recipe',
-           'align4gen_cache']
+           'write_json', 'write_shard', 'checksum', 'shard_index', 'read_tensors', 'weights_hash', 'Recipe',
+           'describe_data', 'describe_models', 'Plan', 'shard_samples', 'finished', 'make_shards', 'devices', 'merge',
+           'flatten', 'settle_manifest', 'check_manifest', 'probe', 'pace', 'in_words', 'build', 'shard_url', 'is_url',
+           'fetch_cache', 'read_index', 'verify', 'CachedClips', 'collate', 'unpack', 'parser', 'command_data',
+           'command_weights', 'command_recipe', 'align4gen_cache']
 
 # %% ../nbs/06_cache.ipynb #1dfa13f1
 import argparse, hashlib, json, math, multiprocessing, os, re, secrets, shutil, sys, tarfile, time, warnings, zlib
@@ -109,7 +108,7 @@ def pack(
     card = dict(index=int(index), draw=int(draw), label=int(label))
     return {'__key__': f'{index:08d}-{draw:03d}', 'safetensors': save_bytes({k: v.contiguous() for k, v in tensors.items()}), 'json': json.dumps(card).encode()}
 
-# %% ../nbs/06_cache.ipynb #9794fba9
+# %% ../nbs/06_cache.ipynb #b4e98c71
 def replace_file(
     path:Path, # Where it should be
     write:callable, # Called with a binary file to fill
@@ -122,7 +121,12 @@ def replace_file(
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)
 
-def write_json(path, content): replace_file(Path(path), lambda f: f.write(json.dumps(content, indent=1).encode() + b'\n'))
+def write_json(
+    path:str|Path, # Where to
+    content:dict, # Anything JSON can say
+):
+    "A JSON file, whole or not there."
+    replace_file(Path(path), lambda f: f.write(json.dumps(content, indent=1).encode() + b'\n'))
 
 # %% ../nbs/06_cache.ipynb #4dd50e7a
 def write_shard(
@@ -157,10 +161,10 @@ def shard_index(
                 for k, v in dict(card, offset=m.offset_data, length=m.size).items(): rows[k].append(v)
     return dict(name=path.name, size=path.stat().st_size, crc32=checksum(path), **rows)
 
-# %% ../nbs/06_cache.ipynb #527471e4
+# %% ../nbs/06_cache.ipynb #2867f91b
 types = {'F16': torch.float16, 'BF16': torch.bfloat16, 'F32': torch.float32}
 
-def read_exactly(f, offset, length, shard):
+def _read_exactly(f, offset, length, shard):
     f.seek(offset)
     data = bytearray(length)
     if f.readinto(data) != length: raise ValueError(f'{shard}: cut short, {length:,} bytes expected at {offset:,}')
@@ -175,14 +179,14 @@ def read_tensors(
     "Some tensors of one sample; ValueError names the shard if it is damaged."
     with open(path, 'rb', buffering=0) as f:
         try:
-            size = int.from_bytes(read_exactly(f, offset, 8, path), 'little')
+            size = int.from_bytes(_read_exactly(f, offset, 8, path), 'little')
             if not 2 <= size <= length - 8: raise ValueError('no header')
-            header = json.loads(read_exactly(f, offset + 8, size, path))
+            header = json.loads(_read_exactly(f, offset + 8, size, path))
             header.pop('__metadata__', None)
             places = {k: (types[v['dtype']], v['shape'], *v['data_offsets']) for k, v in header.items() if wanted is None or wanted(k)}
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError, ValueError) as e: raise ValueError(f'{path}: damaged at byte {offset:,} ({e}): delete it and run align4gen_cache again, or fetch it again') from None
         start = offset + 8 + size
-        return {k: torch.frombuffer(read_exactly(f, start + a, b - a, path), dtype=t).reshape(shape) for k, (t, shape, a, b) in places.items()}
+        return {k: torch.frombuffer(_read_exactly(f, start + a, b - a, path), dtype=t).reshape(shape) for k, (t, shape, a, b) in places.items()}
 
 # %% ../nbs/06_cache.ipynb #c8f26478
 def weights_hash(
@@ -271,7 +275,7 @@ class Plan:
         "What shard k holds."
         return [(j % self.videos, j // self.videos) for j in range(k, self.samples, self.shards)]
 
-# %% ../nbs/06_cache.ipynb #560f0d98
+# %% ../nbs/06_cache.ipynb #fe6bbbe1
 def shard_samples(
     batches, # Iterable of (list of items of the data set, list of (index, draw))
     encode:callable, # Video b t 3 h w -> list of dicts, as `encode_clips`
@@ -295,7 +299,7 @@ def finished(
     tar, card = folder/name, (folder/name).with_suffix('.json')
     return tar.is_file() and card.is_file() and json.loads(card.read_text())['size'] == tar.stat().st_size
 
-# %% ../nbs/06_cache.ipynb #7d9ce81d
+# %% ../nbs/06_cache.ipynb #0f5ee072
 def make_shards(
     dataset, # Map-style
     folder:Path, # Of the cache
@@ -317,7 +321,7 @@ def make_shards(
         write_shard(path, shard_samples(((next(loader), pairs) for pairs in batches[k]), encode, bad, done))
         write_json(path.with_suffix('.json'), shard_index(path) | dict(bad=bad))
 
-# %% ../nbs/06_cache.ipynb #7befa0f0
+# %% ../nbs/06_cache.ipynb #53893d0b
 def _job(dataset, folder, plan, mine, recipe, device, workers, threads, count, errors):
     parent = multiprocessing.parent_process()
     def done(n):
@@ -335,7 +339,7 @@ def devices(
     "Where each job computes."
     return [f'cuda:{j % torch.cuda.device_count()}' if device == 'cuda' else device for j in range(jobs)]
 
-def run_jobs(dataset, folder, plan, todo, recipe, device, workers, jobs, bar):
+def _run_jobs(dataset, folder, plan, todo, recipe, device, workers, jobs, bar):
     "Share shards out to processes; RuntimeError repeats the first error of any of them."
     ctx = multiprocessing.get_context('spawn')
     count, errors, threads = ctx.Value('q'), ctx.SimpleQueue(), max(1, torch.get_num_threads()//jobs)
@@ -351,7 +355,7 @@ def run_jobs(dataset, folder, plan, todo, recipe, device, workers, jobs, bar):
         for p in made: p.terminate() if p.is_alive() else None
         for p in made: p.join()
 
-# %% ../nbs/06_cache.ipynb #ab46d2e9
+# %% ../nbs/06_cache.ipynb #bb1bab1c
 def merge(
     folder:Path, # Of the cache
     plan:Plan,
@@ -369,7 +373,7 @@ def merge(
     replace_file(folder/'index.json', lambda f: f.write(json.dumps(index).encode()))
     return index
 
-# %% ../nbs/06_cache.ipynb #301b6a94
+# %% ../nbs/06_cache.ipynb #452f103c
 def flatten(
     tree, # Dicts and lists
     name:str='',
@@ -394,7 +398,7 @@ def settle_manifest(
     if odd: warnings.warn(f'{folder} was begun with other versions: {", ".join(f"{k[9:]} {old.get(k)}, now {new.get(k)}" for k in odd)}')
     return there
 
-# %% ../nbs/06_cache.ipynb #ae2690d2
+# %% ../nbs/06_cache.ipynb #4f57a66a
 def check_manifest(
     manifest:dict, # From manifest.json
     **wanted, # vae, teachers (all must be there), frames, resolution, grid, data, split, interval, dtype, clips, and hashes=dict(name=weights_hash); None: any
@@ -418,7 +422,7 @@ def check_manifest(
             if odd: differ(f"grid of {odd[0]['name']}", odd[0]['grid'], want)
         elif there[k] != want: differ(k, there[k], want)
 
-# %% ../nbs/06_cache.ipynb #b519fdd1
+# %% ../nbs/06_cache.ipynb #8c7fe4d0
 def probe(
     dataset, # Map-style
     recipe:Recipe,
@@ -448,8 +452,8 @@ def in_words(
     "A duration for people."
     return f'{seconds:.0f} s' if seconds < 100 else f'{seconds/60:.0f} min' if seconds < 6000 else f'{seconds/3600:.1f} h'
 
-# %% ../nbs/06_cache.ipynb #0802367e
-def announce(plan, todo, total, shapes, seconds, folder, recipe, parts):
+# %% ../nbs/06_cache.ipynb #2caecbc2
+def _announce(plan, todo, total, shapes, seconds, folder, recipe, parts):
     "Print what is about to happen; OSError if the disk is too small."
     clips = sum(len(plan.pairs(k)) for k in todo)
     size, there = clip_bytes(shapes, recipe.dtype), next(p for p in [folder, *folder.resolve().parents] if p.exists())
@@ -460,8 +464,8 @@ def announce(plan, todo, total, shapes, seconds, folder, recipe, parts):
     print(f'to do: {clips:,} clips, {size*clips/1e9:.2f} GB (free: {free/1e9:.0f} GB){share}; {seconds:.3g} s a clip, about {in_words(seconds*clips/parts)}' + f' with {parts} processes'*(parts > 1))
     if size*clips > free: raise OSError(f'{size*clips/1e9:.1f} GB are needed and {free/1e9:.1f} GB are free at {there}')
 
-# %% ../nbs/06_cache.ipynb #90fb43c1
-def make_plan(dataset, folder, recipe, seen, models, clips, shard_clips, data):
+# %% ../nbs/06_cache.ipynb #d644817d
+def _make_plan(dataset, folder, recipe, seen, models, clips, shard_clips, data):
     "The plan and its manifest, agreed with the folder if it has one."
     old = folder/'manifest.json'
     there = json.loads(old.read_text()).get('shard_clips') if old.exists() else None
@@ -472,7 +476,7 @@ def make_plan(dataset, folder, recipe, seen, models, clips, shard_clips, data):
         versions={k: version(k) for k in ('align4gen', 'torch', 'timm', 'diffusers', 'transformers', 'webdataset')})
     return plan, manifest
 
-# %% ../nbs/06_cache.ipynb #32db0a62
+# %% ../nbs/06_cache.ipynb #6373707e
 def build(
     dataset, # Map-style: `ds[i, draw]` -> dict(video t 3 h w in [-1, 1], label, index, bad)
     folder:str|Path, # Where the cache goes; finished shards in it are kept
@@ -495,22 +499,22 @@ def build(
     folder, recipe = Path(folder), Recipe(**recipe)
     models = recipe.load(devices(device, 1)[0])
     seen = probe(dataset, recipe, models, devices(device, 1)[0])
-    plan, manifest = make_plan(dataset, folder, recipe, seen, models, clips, shard_clips, data)
+    plan, manifest = _make_plan(dataset, folder, recipe, seen, models, clips, shard_clips, data)
     if not dry_run: folder.mkdir(parents=True, exist_ok=True)
     if not dry_run or (folder/'manifest.json').exists(): settle_manifest(folder, manifest)
     mine = range(rank, plan.shards, world)
     todo = [k for k in mine if not finished(folder, plan.name(k))]
-    if progress and (todo or dry_run): announce(plan, todo, len(mine), seen['shapes'], pace(dataset, recipe, models, devices(device, 1)[0]), folder, recipe, jobs)
+    if progress and (todo or dry_run): _announce(plan, todo, len(mine), seen['shapes'], pace(dataset, recipe, models, devices(device, 1)[0]), folder, recipe, jobs)
     if dry_run: return None
     with tqdm(total=sum(len(plan.pairs(k)) for k in todo), unit='clip', desc='cache', disable=not progress or not todo, mininterval=.5) as bar:
-        if jobs > 1 and len(todo) > 1: run_jobs(dataset, folder, plan, todo, recipe, device, workers, min(jobs, len(todo)), bar)
+        if jobs > 1 and len(todo) > 1: _run_jobs(dataset, folder, plan, todo, recipe, device, workers, min(jobs, len(todo)), bar)
         elif todo: make_shards(dataset, folder, plan, todo, recipe, models, devices(device, 1)[0], workers, bar.update)
     if not all(finished(folder, plan.name(k)) for k in range(plan.shards)): return None
     merge(folder, plan, allow_bad)
     for p in folder.glob('.*.part'): p.unlink(missing_ok=True)
     return CachedClips(folder)
 
-# %% ../nbs/06_cache.ipynb #8a7782d7
+# %% ../nbs/06_cache.ipynb #a42f47ca
 def shard_url(
     url:str, # A folder's address; with {} in it: where the file name goes, as in 'pipe:aws s3 cp s3://bucket/{} -'
     name:str, # Of a file
@@ -518,11 +522,13 @@ def shard_url(
     "The address of one file."
     return url.replace('{}', name) if '{}' in url else f"{url.rstrip('/')}/{name}"
 
-def is_url(folder)->bool:
+def is_url(
+    folder:str|Path,
+)->bool:
     "An address that WebDataset would open, not a folder?"
     return re.match(r'[a-z][a-z0-9+.-]+:', str(folder)) is not None
 
-def fetch_file(url, path, size=None, crc32=None):
+def _fetch_file(url, path, size=None, crc32=None):
     "Download one file under a temporary name; OSError if it cannot be had or is not what the index says."
     address, seen = shard_url(url, path.name), [0, 0]
     def write(f):
@@ -540,14 +546,14 @@ def fetch_cache(
     "Copy a cache from a URL; shards that are here already are kept."
     local = Path(local or Path.home()/'.cache/align4gen'/hashlib.sha256(url.encode()).hexdigest()[:16])
     local.mkdir(parents=True, exist_ok=True)
-    for name in ('manifest.json', 'index.json'): fetch_file(url, local/name)
+    for name in ('manifest.json', 'index.json'): _fetch_file(url, local/name)
     shards = json.loads((local/'index.json').read_text())['shards']
     todo = [s for s in shards if not ((p := local/Path(s['name']).name).is_file() and p.stat().st_size == s['size'])]
     with tqdm(total=sum(s['size'] for s in todo), unit='B', unit_scale=True, desc='download', disable=not progress or not todo) as bar:
-        for s in todo: fetch_file(url, local/Path(s['name']).name, s['size'], s['crc32']); bar.update(s['size'])
+        for s in todo: _fetch_file(url, local/Path(s['name']).name, s['size'], s['crc32']); bar.update(s['size'])
     return local
 
-# %% ../nbs/06_cache.ipynb #e99f4c31
+# %% ../nbs/06_cache.ipynb #4e7dc9a9
 def read_index(
     folder:Path, # Of the cache
 )->tuple: # (manifest, index)
@@ -572,7 +578,7 @@ def verify(
         if checksum(Path(folder)/s['name']) != s['crc32']: raise ValueError(f"{Path(folder)/s['name']} is damaged: its checksum is not the index's. Delete it and run align4gen_cache again")
     return sum(s['size'] for s in index['shards'])
 
-# %% ../nbs/06_cache.ipynb #a616de41
+# %% ../nbs/06_cache.ipynb #c98ed59f
 class CachedClips(Dataset):
     "Cached latents and features, in any order: `ds[i]` -> dict(mean, std: t c h w float32; features: t n d as stored, one per teacher; label, index: int; bad: [])."
     def __init__(self,
@@ -599,15 +605,15 @@ class CachedClips(Dataset):
         if not -len(self) <= i < len(self): raise IndexError(f'clip {i} of {len(self)}')
         names = {'mean', 'std', *(f'features.{t}' for t in self.teachers)}
         tensors = read_tensors(self.shards[self._shard[i]], self._offset[i].item(), self._length[i].item(), names.__contains__)
-        return as_item(tensors, self.teachers, self.labels[i], self.index[i])
+        return _as_item(tensors, self.teachers, self.labels[i], self.index[i])
 
-def as_item(tensors, teachers, label, index):
+def _as_item(tensors, teachers, label, index):
     "The dict that training sees."
     mean = tensors['mean'].float()
     std = tensors['std'].float() if 'std' in tensors else torch.zeros_like(mean)
     return dict(mean=mean, std=std, features=[tensors[f'features.{t}'] for t in teachers], label=label, index=index, bad=[])
 
-# %% ../nbs/06_cache.ipynb #d2c5c006
+# %% ../nbs/06_cache.ipynb #3d457da2
 def collate(
     items:list, # From `CachedClips`
 )->dict: # mean, std: b t c h w; features: list of b t n d; label, index: long b; bad: []
@@ -624,9 +630,9 @@ def unpack(
     "One sample of a stream."
     tensors, card = load_bytes(sample['safetensors']), json.loads(sample['json'])
     if teachers is None: teachers = sorted(k[len('features.'):] for k in tensors if k.startswith('features.'))
-    return as_item(tensors, teachers, card['label'], card['index'])
+    return _as_item(tensors, teachers, card['label'], card['index'])
 
-# %% ../nbs/06_cache.ipynb #403bcc23
+# %% ../nbs/06_cache.ipynb #da2b6bff
 def parser()->argparse.ArgumentParser:
     "The command line of `align4gen_cache`."
     p = argparse.ArgumentParser('align4gen_cache', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -650,8 +656,10 @@ def parser()->argparse.ArgumentParser:
     add('--dry_run', action='store_true', help='print size and time, then stop'); add('--check', metavar='FOLDER', help='read every byte of a cache and compare checksums; takes no other option')
     return p
 
-# %% ../nbs/06_cache.ipynb #2876dcc9
-def command_data(a):
+# %% ../nbs/06_cache.ipynb #49d28df8
+def command_data(
+    a:argparse.Namespace, # Parsed options
+): # Map-style data set
     "The data set that the command's options name."
     if a.data == 'digits': return DigitClips(a.split, a.videos, a.resolution or 16, a.frames or 6, a.seed)
     if not a.root: raise ValueError(f'--data {a.data} needs --root, the folder that holds it')
@@ -659,14 +667,20 @@ def command_data(a):
     flip = None if a.flip is None else a.flip == 'yes'
     return datasets.load(a.data, a.root, split=a.split, frames=a.frames or 16, interval=a.interval, resolution=a.resolution or 256, flip=flip, seed=a.seed)
 
-def command_weights(text, teachers):
+def command_weights(
+    text:str|None, # The option's value
+    teachers:list, # Names
+)->dict|None: # As in `Recipe`
     "Where each teacher's weights come from: random ones only if somebody says so, a cache of them is worth nothing."
     usual = {t: 'hub' if encoders.find(t).hub else None for t in teachers}
     if text in (None, 'hub'): return usual
     if text == 'random': return None
     return usual | dict(w.split('=', 1) if '=' in w else (w, None) for w in text.split(','))
 
-def command_recipe(a, device):
+def command_recipe(
+    a:argparse.Namespace, # Parsed options
+    device:str, # Where it will run
+)->dict:
     "Fields of `Recipe` that the command's options name."
     mini = a.data == 'digits'
     names = a.teachers if a.teachers is not None else 'mini_infonce,mini_mae' if mini else 'dinov2_b,sam2_hiera_l'
@@ -676,6 +690,7 @@ def command_recipe(a, device):
         grid=tuple(map(int, a.grid.split('x'))) if a.grid else None, dtype=a.dtype, batch=a.batch,
         precision=a.precision if a.precision != 'auto' else 'bf16' if device.startswith('cuda') else 'fp32')
 
+# %% ../nbs/06_cache.ipynb #b9abd666
 def align4gen_cache(
     argv:list=None, # Arguments; None takes the command line's
 )->int: # Exit status: 0 done (or this machine's part is), 130 stopped; bad input exits with 2, a failed worker with 1

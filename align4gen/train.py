@@ -769,7 +769,7 @@ def describe(
     words += ['compiled'] * (c.compile == 'yes') + [f'{world} processes{", sharded" if spread else ""}'] * (world > 1)
     return f'{path}: {", ".join(words)}'
 
-# %% ../nbs/07_train.ipynb #d826c020
+# %% ../nbs/07_train.ipynb #6f68121d
 def data_found(
     config:TrainConfig, # With `classes` known
 )->str: # One line
@@ -780,13 +780,17 @@ def data_found(
 
 def dry_run(
     config:TrainConfig, # With nothing left at 'auto'
+    processes:int=1, # That will share the batch
 )->str: # Several lines
     "What a run would be and cost; nothing is computed and nothing written."
-    channels, stride = latent_shape(config.vae)
-    estimate = cost.estimate(size=config.size, batch=config.batch, steps=config.steps, in_channels=channels, input_size=config.resolution//stride, frames=config.frames,
-        num_classes=config.classes or None, teachers=teacher_names(config), fusion=config.fusion, mapper_hidden=config.mapper_hidden, mapper_layers=config.mapper_layers,
-        align_block=config.align_block, online=config.data != 'digits' and not config.cache, vae=config.vae, resolution=config.resolution, checkpointing=config.checkpointing == 'yes', accumulate=config.accumulate)
-    return f'data: {data_found(config)}\n{estimate}'
+    c, (channels, stride) = config, latent_shape(config.vae)
+    online = c.data != 'digits' and not c.cache
+    model = dict(in_channels=channels, input_size=c.resolution//stride, frames=c.frames, num_classes=c.classes or None, teachers=tuple(teacher_names(c)),
+                 fusion=c.fusion, mapper_hidden=c.mapper_hidden, mapper_layers=c.mapper_layers)
+    live = dict(online=online, vae=c.vae if online else None, precision=c.precision, checkpointing=c.checkpointing == 'yes', **model)
+    estimate = cost.estimate(c.size, c.batch, c.steps, gpus=processes, **live)
+    estimate.memory = cost.memory(c.size, c.batch//processes//c.accumulate, **live)
+    return f'data        {data_found(c)}\n{estimate}'
 
 # %% ../nbs/07_train.ipynb #e64cfb73
 def ready_config(
@@ -846,14 +850,14 @@ def parser()->argparse.ArgumentParser: # One option per field of TrainConfig
         p.add_argument(f'--{f.name}', type=f.type, help=f'{said[f.name]} (default: {getattr(usual, f.name)!r})'.replace('%', '%%'), **extra)
     return p
 
-# %% ../nbs/07_train.ipynb #a88d8e57
+# %% ../nbs/07_train.ipynb #0864518e
 def align4gen_train(
     argv:list=None, # Arguments; None takes the command line's
 )->int: # Exit status: 0 finished, or saved and stopped by SIGTERM; 130 stopped by Ctrl-C; 1 the loss is no longer a number; bad input exits with 2
     "The command: `align4gen_train --help` explains every option."
     p = parser(); given = vars(p.parse_args(argv)); preset, dry = given.pop('preset', 'digits'), given.pop('dry_run', False)
     try:
-        if dry: print(dry_run(Run(given['resume']).config if 'resume' in given else ready_config(preset, **given))); return 0
+        if dry: print(dry_run(Run(given['resume']).config if 'resume' in given else ready_config(preset, **given), int(os.environ.get('WORLD_SIZE', 1)))); return 0
         run = train(preset, **given)
     except (ValueError, OSError) as e: p.error(str(e))
     except FloatingPointError as e: print(f'{p.prog}: {e}', file=sys.stderr); return 1
