@@ -213,6 +213,7 @@ def kmeans_many(
     ks = sorted({int(k) for k in ks}); b, n, d = x.shape
     if not x.is_floating_point() or not x.isfinite().all(): raise ValueError(f'features {tuple(x.shape)}, {x.dtype}: K-means needs finite floating point numbers')
     if not ks or ks[0] < 1 or ks[-1] > n: raise ValueError(f'k={ks}: should be from 1 to the {n} tokens of a clip')
+    if start is not None and (len(ks) > 1 or start.ndim != 4 or start.shape[::2] != (b, ks[0]) or start.shape[3] != d): raise ValueError(f'start {tuple(start.shape)} with k={ks}: pass one k, and b f k d = {b} f {ks[0]} {d}')
     x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     tries = 2 + int(math.log(ks[-1]))
     draws = [torch.Generator().manual_seed(seed*10_007 + s) for s in range(starts)]         # more starts, more clips: the first ones stay as they were
@@ -373,6 +374,7 @@ def join(
     "Put batches together."
     return IICR(*(torch.cat([getattr(p, f) for p in parts]) for f in ('inter', 'intra', 'dropped')))
 
+# %% ../nbs/05_analysis.ipynb #5d1e07ab
 def measure(
     encoder:callable, # video b t 3 h w in [-1, 1] -> b t n d; `grid(h, w)` where it has one
     videos:torch.Tensor, # b t 3 h w, uint8 or floating point in [-1, 1]

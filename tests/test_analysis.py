@@ -1,9 +1,9 @@
 "align4gen_analyze on the folders that people really have."
 import csv
 
-import pytest
+import pytest, torch
 
-from align4gen.analysis import align4gen_analyze
+from align4gen.analysis import align4gen_analyze, kmeans_many
 from align4gen.data import MovingDigits, write_video
 
 quick = ['--encoders', 'mini_infonce,mini_mae', '--frames', '4', '--size', '16', '--k', '2,3']
@@ -44,3 +44,9 @@ def test_errors_name_the_fix(options, message, capsys, tmp_path, monkeypatch):
 def test_empty_folder_is_an_error(tmp_path, capsys):
     with pytest.raises(SystemExit): align4gen_analyze(['--videos', str(tmp_path)])
     assert 'holds no files' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('ks, shape', [([2, 3], (4, 1, 3, 8)), ([2], (4, 1, 3, 8)), ([3], (4, 3, 8)), ([3], (2, 1, 3, 8)), ([3], (4, 1, 3, 7))])
+def test_start_belongs_to_one_k(ks, shape):
+    "K-means begins at given centroids for a single k, and only if they have its shape."
+    with pytest.raises(ValueError, match='pass one k'): kmeans_many(torch.zeros(4, 10, 8), ks, start=torch.zeros(shape))
