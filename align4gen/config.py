@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from . import encoders
 
-# %% ../nbs/07_config.ipynb #419d5feb
+# %% ../nbs/07_config.ipynb #22e7cf0b
 @dataclass
 class TrainConfig:
     "Everything a run depends on. It is written to `config.json`, and every field is an option of `align4gen_train`."
@@ -58,7 +58,7 @@ class TrainConfig:
     ema:float=.995 # Decay of the weight average, reached by a warm-up
     seed:int=0 # Seed of weights, order of clips, noise and label dropout
     precision:str='auto' # 'fp32', 'bf16' (autocast), or 'auto': bf16 where the processor has it
-    compile:str='auto' # 'yes', 'no', or 'auto': where a compiler is found and the run is long enough
+    compile:str='auto' # 'whole' (the loss as one: fastest step), 'blocks' (each block: far less to compile), 'no', or 'auto'
     sample_every:int=600 # Steps between sample grids; 0 for none
     sample_steps:int=20 # Steps of the sampler
     guidance:float=3. # Classifier-free guidance of the samples shown; 1 is off
@@ -89,12 +89,12 @@ presets = {
     'ffs-L': latte | dict(data='ffs', size='L', batch=24, steps=1_000_000),
 }
 
-# %% ../nbs/07_config.ipynb #fc1ea8ee
+# %% ../nbs/07_config.ipynb #69563255
 choices = dict(
     data=('digits', 'ucf101', 'sky', 'ffs', 'kinetics', 'videos', 'images'), flip=('auto', 'yes', 'no'), checkpointing=('yes', 'no'),
     background=('photo', 'plain'), vae=('mini', 'pixels', 'sd14', 'taesd'), size=('mini', 'S', 'B', 'L', 'XL'),
     objective=('flow', 'diffusion'), time=('uniform', 'logit-normal'), fusion=('concat', 'separate'),
-    schedule=('cosine', 'constant'), precision=('auto', 'fp32', 'bf16'), compile=('auto', 'yes', 'no'), tracker=('', 'tensorboard', 'wandb', 'trackio'))
+    schedule=('cosine', 'constant'), precision=('auto', 'fp32', 'bf16'), compile=('auto', 'whole', 'blocks', 'no'), tracker=('', 'tensorboard', 'wandb', 'trackio'))
 
 # %% ../nbs/07_config.ipynb #11ee60e9
 def teacher_names(
@@ -184,7 +184,7 @@ def make_config(
         if k not in known: raise ValueError(f'unknown option {k!r}: the options are {", ".join(known)}')
     return check_config(replace(base, **overrides))
 
-# %% ../nbs/07_config.ipynb #77eea1ff
+# %% ../nbs/07_config.ipynb #e604a24e
 def resolve_machine(
     config:TrainConfig, # With 'auto' in places
 )->TrainConfig: # Without
@@ -193,7 +193,7 @@ def resolve_machine(
     fast = cuda or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     precision = config.precision if config.precision != 'auto' else 'bf16' if fast else 'fp32'
     can = cuda or shutil.which('g++') or shutil.which('clang++')
-    compiled = config.compile if config.compile != 'auto' else 'yes' if can and config.steps >= 500 else 'no'
+    compiled = config.compile if config.compile != 'auto' else 'no' if not can or config.steps < 500 else 'blocks' if cuda else 'whole'
     return replace(config, precision=precision, compile=compiled)
 
 # %% ../nbs/07_config.ipynb #2ce2a467

@@ -183,7 +183,7 @@ class Trainer:
     @property
     def grid(self)->tuple: return self.model.x_embedder.grid_size # (rows, columns) of tokens
 
-# %% ../nbs/07_train.ipynb #76b2b8db
+# %% ../nbs/07_train.ipynb #b1e72d26
 @patch
 def build(self:Trainer)->Aligned:
     "Fresh weights: the same in every process."
@@ -193,8 +193,7 @@ def build(self:Trainer)->Aligned:
     core = Aligned(model, build_alignment(c, model), build_objective(c))
     if c.start: load_start(model, c.start)
     model.label_dropout, model.checkpointing = 0., c.checkpointing == 'yes'   # labels are dropped by `draw_step`
-    if c.compile == 'yes':
-        for block in model.blocks: block.compile()                             # one block's code serves them all
+    for part in dict(whole=[core], blocks=model.blocks).get(c.compile, ()): part.compile()
     return core.to(self.device)
 
 @patch
@@ -448,7 +447,7 @@ def model(self:Run,
     model.load_state_dict(read_checkpoint(wanted[step], (part,))[part])
     return model.eval().requires_grad_(False)
 
-# %% ../nbs/07_train.ipynb #f95fb1d3
+# %% ../nbs/07_train.ipynb #840c328a
 @patch
 def card(self:Run,
     name:str='FOLDER', # Where the reader will find the model: a folder, or 'owner/name' on the Hub
@@ -457,6 +456,8 @@ def card(self:Run,
     c, summary = self.config, self.path/'summary.json'
     rows = lambda d: '\n'.join(f'| {k} | {v} |' for k, v in d.items())
     found = {k.replace('_', ' '): f'{v:.1%}' for k, v in json.loads(summary.read_text()).items() if k.startswith('read_rightly')} if summary.exists() else {}
+    needed = (('', 'vae'), ('.objectives', type(build_objective(c)).__name__), ('.sample', 'sample'), ('.vdit', 'VDiT'))
+    imports = '\n'.join(f'from align4gen{module} import {what}' for module, what in needed)
     measured = f'\n| measured | |\n|---|---|\n{rows(found)}\n' if found else ''
     differs = {k: f'`{v!r}`' for k, v in asdict(c).items() if v != asdict(TrainConfig())[k] and k not in ('out', 'name', 'root', 'cache')}
     return f"""---
@@ -469,10 +470,7 @@ A {'class-conditional ' if c.classes else ''}video diffusion transformer, traine
 It makes latents of `{c.vae}` (weights: {c.vae_weights or 'shipped or random'}), {c.frames} frames at {c.resolution} pixels. These are the weights of the average over training (EMA {c.ema}).
 
 ```python
-from align4gen import vae
-from align4gen.sample import sample
-from align4gen.objectives import {type(build_objective(c)).__name__}
-from align4gen.vdit import VDiT
+{imports}
 model = VDiT.from_pretrained('{name}').eval()
 videos = sample(model, 16, vae=vae.load('{c.vae}'{f", '{c.vae_weights}'" if c.vae_weights else ''}), objective={build_objective(c)!r})   # n t c h w in [-1, 1]
 ```
@@ -757,7 +755,7 @@ def report(
         if k.startswith('read_rightly'): print(f'a held-out classifier reads {v:.0%} of 200 clips rightly (guidance {k.rsplit("_", 1)[1]})')
     print(f'{summary["step"]} steps; {summary["seconds"]/60:.1f} minutes in all')
 
-# %% ../nbs/07_train.ipynb #49486dea
+# %% ../nbs/07_train.ipynb #75d75929
 def describe(
     trainer:Trainer, # Ready to train
     path:Path, # The run's folder
@@ -766,7 +764,7 @@ def describe(
     c, n, world = trainer.config, sum(p.numel() for p in trainer.model.parameters()), trainer.accelerator.num_processes
     spread = any(isinstance(p, DTensor) for p in trainer.params)
     words = [f'V-DiT {c.size}', f'{n:,} parameters', c.objective, f'teachers: {", ".join(teacher_names(c)) or "none"}', c.precision]
-    words += ['compiled'] * (c.compile == 'yes') + [f'{world} processes{", sharded" if spread else ""}'] * (world > 1)
+    words += ['compiled'] * (c.compile != 'no') + [f'{world} processes{", sharded" if spread else ""}'] * (world > 1)
     return f'{path}: {", ".join(words)}'
 
 # %% ../nbs/07_train.ipynb #6f68121d
