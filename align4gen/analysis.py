@@ -8,11 +8,11 @@ __all__ = ['token_grid', 'border', 'components', 'into_colours', 'pca_frames', '
            'kmeans_many', 'kmeans', 'IICR', 'spreads', 'iicr_of', 'iicr_curve', 'iicr', 'log_spectrum',
            'shared_frequencies', 'radius', 'high_minus_lowest', 'delta_freq', 'frequency_profile', 'Measured', 'join',
            'measure', 'linear_probe', 'rank_encoders', 'complementary_pair', 'fit_clip', 'read_folder', 'draw_curves',
-           'draw_frequencies', 'draw_pictures', 'write_rows', 'page', 'write_report', 'span', 'analyze_parser',
-           'own_tokens', 'chosen_encoders', 'align4gen_analyze']
+           'draw_frequencies', 'draw_pictures', 'page', 'write_report', 'span', 'analyze_parser', 'own_tokens',
+           'chosen_encoders', 'align4gen_analyze']
 
 # %% ../nbs/05_analysis.ipynb #2dac2866
-import argparse, base64, csv, html, math, os, time
+import argparse, base64, html, math, time
 from dataclasses import dataclass
 from pathlib import Path
 import matplotlib.pyplot as plt
@@ -20,7 +20,7 @@ import torch, torch.nn.functional as F
 from einops import rearrange
 from tqdm.auto import tqdm
 from . import encoders
-from .data import MovingDigits, read_video, to_float
+from .data import MovingDigits, read_video, to_float, write_table
 
 # %% ../nbs/05_analysis.ipynb #27439e18
 def token_grid(
@@ -517,15 +517,6 @@ def draw_pictures(
     return fig
 
 # %% ../nbs/05_analysis.ipynb #2037ff37
-def write_rows(
-    path:Path, # CSV file
-    rows:list, # Dicts with the same keys
-):
-    "A table, written under another name first."
-    part = Path(f'{path}.tmp')
-    with part.open('w', newline='') as f: w = csv.DictWriter(f, [*rows[0]], lineterminator='\n'); w.writeheader(); w.writerows(rows)
-    os.replace(part, path)
-
 def page(
     title:str, # Of the page
     notes:list, # Lines of text
@@ -549,9 +540,9 @@ def write_report(
 )->Path: # report.html
     "Tables as CSV, figures as PNG, and one page with all of it."
     out = Path(out); out.mkdir(parents=True, exist_ok=True)
-    write_rows(out/'ranking.csv', rows)
-    write_rows(out/'iicr.csv', [dict(encoder=n, k=k, mean=c.mean, interval=c.interval, clips=len(c.inter), dropped=c.dropped.float().mean().item()) for n, m in measured.items() for k, c in m.curve.items()])
-    write_rows(out/'spectrum.csv', [dict(encoder=n, cycles=r, log_magnitude=v) for n, m in measured.items() for r, v in enumerate(frequency_profile(m.spectrum).tolist())])
+    write_table(out/'ranking.csv', rows)
+    write_table(out/'iicr.csv', [dict(encoder=n, k=k, mean=c.mean, interval=c.interval, clips=len(c.inter), dropped=c.dropped.float().mean().item()) for n, m in measured.items() for k, c in m.curve.items()])
+    write_table(out/'spectrum.csv', [dict(encoder=n, cycles=r, log_magnitude=v) for n, m in measured.items() for r, v in enumerate(frequency_profile(m.spectrum).tolist())])
     figures = {}
     for stem, heading, fig in (('iicr', 'IICR over K', draw_curves(measured)), ('frequency', 'Frequencies', draw_frequencies(measured)), ('pca', 'Principal components as colours', draw_pictures(measured, videos))):
         fig.savefig(out/f'{stem}.png', dpi=110); plt.close(fig); figures[heading] = (out/f'{stem}.png').read_bytes()

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['latte', 'presets', 'choices', 'at_least', 'TrainConfig', 'teacher_names', 'check_field', 'check_numbers',
-           'check_names', 'check_data', 'check_config', 'make_config', 'resolve_machine', 'autocast', 'write_json',
-           'read_config']
+           'check_names', 'check_data', 'check_config', 'make_config', 'resolve_machine', 'autocast', 'read_config']
 
 # %% ../nbs/07_config.ipynb #03c7ab25
 import json, math, shutil, warnings
@@ -205,13 +204,6 @@ def autocast(
     return torch.autocast(device, torch.bfloat16, enabled=precision == 'bf16')
 
 # %% ../nbs/07_config.ipynb #62c60883
-def write_json(
-    path:Path, # Where to
-    content:dict, # Anything JSON can say
-):
-    "Write under a temporary name, then rename: a reader never sees half a file."
-    temporary = Path(f'{path}.tmp'); temporary.write_text(json.dumps(content, indent=1)); temporary.replace(path)
-
 def read_config(
     path:Path, # config.json
 )->TrainConfig: # With fields of the right types; ranges and folders are not looked at: the data may be elsewhere by now

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['backdrops', 'digit_images', 'random_numbers', 'bounce', 'heading', 'pixel_centres', 'place_digits', 'bright_colour',
            'photographs', 'window', 'drift_path', 'to_float', 'to_uint8', 'clip_numbers', 'digit_path',
-           'photo_backdrop', 'plain_backdrop', 'render_clips', 'draw_clips', 'cached_clips', 'MovingDigits',
-           'clip_batch', 'film_strip', 'picture_figure', 'show_videos', 'video_grid', 'enlarge', 'gif_bytes', 'Gif',
-           'animate', 'xt_slice', 'show_xt', 'write_video', 'read_video']
+           'photo_backdrop', 'plain_backdrop', 'render_clips', 'replace_file', 'write_json', 'write_table',
+           'draw_clips', 'cached_clips', 'MovingDigits', 'clip_batch', 'film_strip', 'picture_figure', 'show_videos',
+           'video_grid', 'enlarge', 'gif_bytes', 'Gif', 'animate', 'xt_slice', 'show_xt', 'write_video', 'read_video']
 
 # %% ../nbs/00_data.ipynb #88421757
-import base64, io, json, os, re
+import base64, csv, io, json, os, re, secrets
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -222,6 +222,41 @@ def render_clips(
     return dict(video=(video * 255).round().clamp(0, 255).to(torch.uint8), label=labels[image_id],
                 image_id=image_id, position=position)
 
+# %% ../nbs/00_data.ipynb #29a350d7
+def replace_file(
+    path:str|Path, # Where the file should be; its folder is made
+    write:callable, # Called with another path in that folder, with the same suffix, to write to
+)->Path: # The file
+    "Write a file so that a reader sees all of it or nothing, even if the lights go out."
+    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'.{secrets.token_hex(4)}.part.{path.name}')
+    try:
+        write(part)
+        with open(part, 'rb+') as f: os.fsync(f.fileno())
+        part.chmod(0o644)
+        os.replace(part, path)
+    finally: part.unlink(missing_ok=True)
+    return path
+
+# %% ../nbs/00_data.ipynb #07a5f964
+def write_json(
+    path:str|Path, # Where the file should be
+    content, # Anything JSON can say
+)->Path: # The file
+    "A JSON file, whole or not there."
+    return replace_file(path, lambda part: part.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8'))
+
+def write_table(
+    path:str|Path, # Where the CSV file should be
+    rows:list, # Dicts
+    columns:tuple=None, # Their order; None: as in the first row
+)->Path: # The file
+    "A CSV file, whole or not there."
+    def write(part):
+        with open(part, 'w', newline='', encoding='utf-8') as f:
+            table = csv.DictWriter(f, columns or [*rows[0]], lineterminator='\n'); table.writeheader(); table.writerows(rows)
+    return replace_file(path, write)
+
 # %% ../nbs/00_data.ipynb #010bed46
 def draw_clips(
     n:int, # Number of clips, from index 0
@@ -240,10 +275,7 @@ def cached_clips(
     "Clips read from a file, or drawn once and written to it; ValueError if the file holds other clips."
     path, wanted = Path(path), json.dumps(dict(n=n, **look))
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f'{path.name}.{os.getpid()}.part')
-        save_file(draw_clips(n, **look), part, metadata=dict(config=wanted))
-        os.replace(part, path)
+        replace_file(path, lambda part: save_file(draw_clips(n, **look), part, metadata=dict(config=wanted)))
     with safe_open(path, 'pt') as f: clips, found = {k: f.get_tensor(k) for k in f.keys()}, (f.metadata() or {}).get('config')
     stale = found != wanted or not torch.equal(clips['video'][:1], render_clips([0], **look)['video'])
     if stale: raise ValueError(f'{path} holds other clips ({found}), not {wanted}: delete it or name another cache')
@@ -437,13 +469,7 @@ def write_video(
     path, writers = Path(path), {'.gif': _write_gif, '.mp4': _write_mp4}
     if path.suffix.lower() not in writers: raise ValueError(f"{path.name}: videos are written as {' or '.join(writers)}")
     if not fps > 0: raise ValueError(f'fps is more than 0, not {fps}')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
-    try:
-        writers[path.suffix.lower()](part, enlarge(video, scale), fps)
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
-    return path
+    return replace_file(path, lambda part: writers[path.suffix.lower()](part, enlarge(video, scale), fps))
 
 # %% ../nbs/00_data.ipynb #eab4c5da
 def _gif_frames(path):

@@ -27,7 +27,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from tqdm.auto import tqdm
 from . import cost, encoders
 from .align import Alignment
-from .config import TrainConfig, autocast, choices, make_config, presets, read_config, resolve_machine, teacher_names, write_json
+from .config import TrainConfig, autocast, choices, make_config, presets, read_config, resolve_machine, teacher_names
+from .data import write_json
 from .metrics import read_rightly
 from .objectives import Diffusion, Flow
 from .sample import sample, save_samples

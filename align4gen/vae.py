@@ -8,7 +8,7 @@ __all__ = ['video_frames', 'posterior', 'each_chunk', 'latent_scale', 'channels_
            'trained_mini_vae', 'load', 'latent_shape']
 
 # %% ../nbs/03_vae.ipynb #7dac1896
-import json, os, warnings
+import json, warnings
 from importlib.resources import files
 from pathlib import Path
 import torch, torch.nn as nn
@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from einops import rearrange
 from fastcore.basics import patch
 from safetensors.torch import load_file, save_file
+from .data import replace_file, write_json
 
 # %% ../nbs/03_vae.ipynb #6f30b248
 def video_frames(
@@ -151,15 +152,6 @@ def shipped(
     return state, json.loads(path.with_suffix('.json').read_text())
 
 # %% ../nbs/03_vae.ipynb #20079467
-def _replace(path, write):
-    "Write under another name, then rename: a reader never sees half a file."
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        write(part)
-        part.chmod(0o644)
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
-
 def ship(
     name:str, # The files are called NAME.safetensors and NAME.json
     state:dict, # Name -> tensor; floating point is stored as float16
@@ -168,13 +160,11 @@ def ship(
 )->Path: # The safetensors file
     "Store weights in half precision with their card."
     path = Path(folder or weights_folder()) / f'{name}.safetensors'
-    path.parent.mkdir(parents=True, exist_ok=True)
     half = {k: (v.half() if v.is_floating_point() else v).detach().cpu().contiguous() for k, v in state.items()}
     bad = [k for k, v in half.items() if v.is_floating_point() and not v.isfinite().all()]
     if bad: raise ValueError(f'{name}: {bad[0]} is not finite in float16')
-    _replace(path, lambda p: save_file(half, p))
-    _replace(path.with_suffix('.json'), lambda p: p.write_text(json.dumps(card, indent=1) + '\n'))
-    return path
+    write_json(path.with_suffix('.json'), card)
+    return replace_file(path, lambda part: save_file(half, part))
 
 # %% ../nbs/03_vae.ipynb #813085d9
 def fetch(

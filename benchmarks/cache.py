@@ -14,9 +14,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from align4gen import cache
-from align4gen.cache import CachedClips, DigitClips, Plan, Recipe, build, collate, encode_clips, pack, shard_index, write_json as write_shard_json, write_shard
+from align4gen.cache import CachedClips, DigitClips, Plan, Recipe, build, collate, encode_clips, pack, shard_index, write_shard
 from align4gen.labs.evidence import commit
-from align4gen.train import machine, write_json
+from align4gen.data import write_json
+from align4gen.train import machine
 
 
 def videos(items): return torch.stack([x['video'] for x in items])
@@ -36,9 +37,9 @@ def large(folder, clips=24, shard_clips=12):
     shapes = {'mean': (16, 4, 32, 32), 'std': (16, 4, 32, 32), 'features.dinov2_b': (16, 256, 768), 'features.sam2_hiera_l': (16, 256, 576)}
     for k in range(plan.shards):
         write_shard(folder/plan.name(k), (pack({n: torch.randn(s, generator=g).half() for n, s in shapes.items()}, i, d, 0) for i, d in plan.pairs(k)))
-        write_shard_json((folder/plan.name(k)).with_suffix('.json'), shard_index(folder/plan.name(k)) | dict(bad=[]))
+        write_json((folder/plan.name(k)).with_suffix('.json'), shard_index(folder/plan.name(k)) | dict(bad=[]))
     cache.merge(folder, plan)
-    write_shard_json(folder/'manifest.json', dict(data=dict(name='random', classes=[]), vae=dict(name='sd14', sha256=''), dtype='fp16', clips=1,
+    write_json(folder/'manifest.json', dict(data=dict(name='random', classes=[]), vae=dict(name='sd14', sha256=''), dtype='fp16', clips=1,
                      teachers=[dict(name=n, sha256='', grid=[16, 16]) for n in ('dinov2_b', 'sam2_hiera_l')]))
     return cache.clip_bytes(shapes)
 

@@ -75,7 +75,7 @@ def test_sigkill_then_again(whole, tmp_path):
         assert len(done) >= wanted and all(done[n] == t for n, t in kept.items())
         kept = done
     assert not (tmp_path/'index.json').exists() or len(kept) == 8
-    (tmp_path/'.shard-000005.tar.0000.part').write_bytes(b'half')
+    (tmp_path/'.0000.part.shard-000005.tar').write_bytes(b'half')
     assert make(tmp_path) == 0
     assert all((tmp_path/n).stat().st_mtime_ns == t for n, t in kept.items())
     assert shards(tmp_path) == shards(whole) and not [*tmp_path.glob('.*')]
