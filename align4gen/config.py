@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['latte', 'presets', 'choices', 'at_least', 'TrainConfig', 'teacher_names', 'check_field', 'check_numbers',
-           'check_names', 'check_data', 'check_config', 'make_config', 'resolve_machine', 'autocast', 'read_config']
+           'check_names', 'check_data', 'check_config', 'fill', 'make_config', 'resolve_machine', 'autocast',
+           'read_config']
 
 # %% ../nbs/07_config.ipynb #03c7ab25
 import json, math, shutil, warnings
@@ -107,6 +108,7 @@ def check_field(
     config:TrainConfig, # Whole numbers given for fractions are mended in place
     name:str, # Of one field
     kind:type, # What it should be
+    choices:dict=choices, # Field to what it may be
 ):
     "ValueError unless the field has the right type and is one of its choices."
     value = getattr(config, name)
@@ -170,18 +172,27 @@ def check_config(
     return config
 
 # %% ../nbs/07_config.ipynb #ef03a7e8
+def fill(
+    kind:type, # A dataclass with a field `preset`
+    presets:dict, # Name to the fields that differ from the defaults
+    preset_or_config, # Name of a preset, or an object of that kind
+    overrides:dict, # Fields to change; an unknown one is an error
+): # An object of that kind, not checked yet
+    "A preset, with some fields changed."
+    known = [f.name for f in fields(kind)]
+    if isinstance(preset_or_config, kind): base = preset_or_config
+    elif preset_or_config in presets: base = kind(preset=preset_or_config, **presets[preset_or_config])
+    else: raise ValueError(f'preset {preset_or_config!r} is not one of {", ".join(presets)}')
+    for k in overrides:
+        if k not in known: raise ValueError(f'unknown option {k!r}: the options are {", ".join(known)}')
+    return replace(base, **overrides)
+
 def make_config(
     preset_or_config:str|TrainConfig='digits', # Name of a preset, or a TrainConfig
     **overrides, # Fields to change; an unknown one is an error
 )->TrainConfig: # Checked
     "A preset, with some fields changed."
-    if isinstance(preset_or_config, TrainConfig): base = preset_or_config
-    elif preset_or_config in presets: base = TrainConfig(preset=preset_or_config, **presets[preset_or_config])
-    else: raise ValueError(f'preset {preset_or_config!r} is not one of {", ".join(presets)}')
-    known = [f.name for f in fields(TrainConfig)]
-    for k in overrides:
-        if k not in known: raise ValueError(f'unknown option {k!r}: the options are {", ".join(known)}')
-    return check_config(replace(base, **overrides))
+    return check_config(fill(TrainConfig, presets, preset_or_config, overrides))
 
 # %% ../nbs/07_config.ipynb #e604a24e
 def resolve_machine(
@@ -206,12 +217,14 @@ def autocast(
 # %% ../nbs/07_config.ipynb #62c60883
 def read_config(
     path:Path, # config.json
+    kind:type=TrainConfig, # What it should say
+    choices:dict=choices, # Field to what it may be
 )->TrainConfig: # With fields of the right types; ranges and folders are not looked at: the data may be elsewhere by now
     "The config of a run; ValueError for fields that this version does not know, a warning for fields it takes from the defaults."
-    given, known = json.loads(path.read_text()), [f.name for f in fields(TrainConfig)]
+    given, known = json.loads(path.read_text()), [f.name for f in fields(kind)]
     unknown, missing = [k for k in given if k not in known], [k for k in known if k not in given]
     if unknown: raise ValueError(f'{path} has fields this version does not know: {", ".join(unknown)}. Continue it with the version that wrote it, or remove them')
     if missing: warnings.warn(f'{path.parent.name}/config.json says nothing of {", ".join(missing)}: taking the defaults', stacklevel=2)
-    config = TrainConfig(**given)
-    for f in fields(config): check_field(config, f.name, f.type)
+    config = kind(**given)
+    for f in fields(config): check_field(config, f.name, f.type, choices)
     return config
