@@ -163,6 +163,8 @@ def make_accelerator(
 # %% ../nbs/07_train.ipynb #da7b8067
 class Trainer:
     "What moves in one run: model, mapper, optimiser and weight average, and the number of steps done."
+    command = 'align4gen_train'                                              # that goes on with a stopped run
+    curves = dict(denoise='denoising loss', cosine='alignment cosine')       # the columns of log.csv that people look at
     def __init__(self,
         config:TrainConfig, # With nothing left at 'auto'
         accelerator:Accelerator=None, # This process's place among others; None makes one
@@ -738,8 +740,6 @@ def machine()->dict: # processor, threads, torch, python
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return dict(processor=gpu or (names[0] if names else model), threads=torch.get_num_threads(), torch=torch.__version__, python=platform.python_version())
 
-Trainer.curves = dict(denoise='denoising loss', cosine='alignment cosine') # The columns of log.csv that people look at
-
 def plot_curves(
     run:Run, # With a log
     curves:dict=Trainer.curves, # Column to title
@@ -880,8 +880,6 @@ def carry_out(
     elif progress and first: print(f'stopped at step {trainer.step}; go on with: {trainer.command} --resume {path}')
     if config.tracker: accelerator.end_training()
     return run
-
-Trainer.command = 'align4gen_train'
 
 def train(
     preset_or_config:str|TrainConfig='digits', # Name of a preset, or a TrainConfig
