@@ -6,10 +6,10 @@
 __all__ = ['build_model', 'build_objective', 'build_alignment', 'without_sigma', 'load_start', 'Aligned', 'learning_rate',
            'average_decay', 'update_average', 'draw_step', 'make_accelerator', 'Trainer', 'cut', 'whole',
            'optimizer_tensors', 'like', 'load_optimizer', 'repeatable', 'state_tensors', 'flush', 'write_checkpoint',
-           'prune', 'save_checkpoint', 'read_checkpoint', 'load_checkpoint', 'load_newest', 'Run', 'new_run',
-           'append_row', 'cut_log', 'gentle_stop', 'check_patience', 'write_rows', 'sample_average', 'Clock', 'fit',
-           'log_row', 'machine', 'plot_curves', 'finish', 'report', 'describe', 'data_found', 'dry_run', 'ready_config',
-           'same_everywhere', 'carry_out', 'train', 'command_line', 'parser', 'align4gen_train', 'obey']
+           'prune', 'save_checkpoint', 'read_checkpoint', 'load_checkpoint', 'load_newest', 'Run', 'example_run',
+           'new_run', 'append_row', 'cut_log', 'gentle_stop', 'check_patience', 'write_rows', 'sample_average', 'Clock',
+           'fit', 'log_row', 'machine', 'plot_curves', 'finish', 'report', 'describe', 'data_found', 'dry_run',
+           'ready_config', 'same_everywhere', 'carry_out', 'train', 'command_line', 'parser', 'align4gen_train', 'obey']
 
 # %% ../nbs/07_train.ipynb #b66a534c
 import argparse, csv, importlib.util, json, math, os, platform, shutil, signal, sys, tempfile, time, warnings
@@ -33,7 +33,7 @@ from .metrics import read_rightly
 from .objectives import Diffusion, Flow
 from .sample import sample, save_samples
 from .source import Batch, Frozen, Memory, Stored, count_classes, held_out, load_vae, open_data, open_source, share
-from .vae import latent_shape
+from .vae import latent_shape, weights_folder
 from .vdit import VDiT, load_latte, vdit
 
 # %% ../nbs/07_train.ipynb #e776ff57
@@ -467,6 +467,7 @@ def model(self:Run,
     if not wanted: raise FileNotFoundError(f'{self.path} has no checkpoint yet')
     if step is None: step = max(wanted)
     if step not in wanted: raise ValueError(f'{self.path} has no checkpoint at step {step}: there are {", ".join(map(str, wanted))}')
+    if not ema and not (wanted[step]/'model.safetensors').exists(): raise ValueError(f'{self.path} was trimmed: it has the weight average only')
     part, model = 'ema' if ema else 'model', build_model(self.config)
     model.load_state_dict(read_checkpoint(wanted[step], (part,))[part])
     return model.eval().requires_grad_(False)
@@ -527,6 +528,29 @@ def push_to_hub(self:Run,
         self.save_pretrained(folder, repo)
         hub.create_repo(repo, private=private, token=token, exist_ok=True)
         return str(hub.upload_folder(repo_id=repo, folder_path=folder, token=token))
+
+# %% ../nbs/07_train.ipynb #a4e1c0d1
+@patch
+def trim(self:Run,
+    folder:str|Path, # Where to; must not hold a run
+)->Run:
+    "A small copy, to look at and to sample from: config, log, summary, and the newest weight average in half precision. It cannot be trained on."
+    folder, last = Path(folder), self.checkpoints[-1].name
+    if (folder/'config.json').exists(): raise ValueError(f'{folder} holds a run already')
+    half = {k: v.half() if v.is_floating_point() else v for k, v in read_checkpoint(self.path/'checkpoints'/last, ('ema',))['ema'].items()}
+    write_checkpoint(folder/'checkpoints'/last, dict(ema=half), dict(step=self.step, trimmed=True))
+    for name in ('config.json', 'log.csv', 'summary.json'):
+        if (self.path/name).exists(): shutil.copy(self.path/name, folder/name)
+    return Run(folder)
+
+def example_run(
+    name:str='digits', # 'digits', or 'digits-baseline': the same without a teacher
+)->Run: # Trimmed
+    "A finished run that comes with the package, as `align4gen_train` makes it in five minutes; ValueError lists the names."
+    home = weights_folder()/'examples'
+    there = sorted(p.parent.name for p in home.glob('*/config.json'))
+    if name not in there: raise ValueError(f'no example run {name!r}: there are {", ".join(there)}')
+    return Run(home/name)
 
 # %% ../nbs/07_train.ipynb #ca392954
 def new_run(
