@@ -156,10 +156,11 @@ class VDiT(nn.Module, PyTorchModelHubMixin, library_name='align4gen', tags=['vid
         frames:int=16, # Frames of a clip
         num_classes:int|None=None, # None: unconditional
         learn_sigma:bool=False, # Twice the output channels, as in Latte's diffusion checkpoints
+        temporal:bool=True, # False: every block is spatial, as in an image model; the frames of a clip never meet
     ):
         super().__init__()
         self.config = dict(dim=dim, depth=depth, heads=heads, patch=patch, in_channels=in_channels, input_size=input_size,
-                           frames=frames, num_classes=num_classes, learn_sigma=learn_sigma)
+                           frames=frames, num_classes=num_classes, learn_sigma=learn_sigma, temporal=temporal)
         if dim % heads or dim % 4: raise ValueError(f"VDiT: dim={dim} must be a multiple of heads={heads} and of 4")
         if depth < 1: raise ValueError(f"VDiT: depth={depth} must be at least 1: blocks 0, 2, 4... are spatial, 1, 3, 5... temporal")
         if input_size % patch: raise ValueError(f"VDiT: input_size={input_size} must be a multiple of patch={patch}")
@@ -169,8 +170,8 @@ class VDiT(nn.Module, PyTorchModelHubMixin, library_name='align4gen', tags=['vid
         self.t_embedder = TimestepEmbedder(dim)
         if num_classes is not None: self.y_embedder = LabelEmbedder(num_classes, dim)
         self.pos_embed  = nn.Parameter(torch.zeros(1, self.x_embedder.num_patches, dim), requires_grad=False)
-        self.temp_embed = nn.Parameter(torch.zeros(1, frames, dim), requires_grad=False)
-        self.blocks = nn.ModuleList(Block(dim, heads, temporal=i % 2 == 1) for i in range(depth))
+        self.temp_embed = nn.Parameter(torch.zeros(1, frames, dim), requires_grad=False) if temporal else None
+        self.blocks = nn.ModuleList(Block(dim, heads, temporal=temporal and i % 2 == 1) for i in range(depth))
         self.final_layer = FinalLayer(dim, patch, in_channels * (2 if learn_sigma else 1))
         self.initialize()
 
@@ -188,7 +189,7 @@ def initialize(self:VDiT):
     zero = [b.adaLN_modulation[1] for b in self.blocks] + [self.final_layer.adaLN_modulation[1], self.final_layer.linear]
     for m in zero: nn.init.zeros_(m.weight)
     self.pos_embed.copy_(sincos_2d(self.x_embedder.grid_size[0], self.dim)[None])
-    self.temp_embed.copy_(sincos(torch.arange(self.temp_embed.shape[1], device='cpu'), self.dim)[None])
+    if self.temp_embed is not None: self.temp_embed.copy_(sincos(torch.arange(self.temp_embed.shape[1], device='cpu'), self.dim)[None])
 
 # %% ../nbs/02_vdit.ipynb #b4ed37a1
 @patch
@@ -247,7 +248,7 @@ def forward(self:VDiT,
     self.check(x, t, y, taps)
     c, x, kept = self.condition(t, y), self.embed(x), {}
     for i, block in enumerate(self.blocks):
-        if i == 1: x = x + self.temp_embed[:, :, None]
+        if i == 1 and self.temp_embed is not None: x = x + self.temp_embed[:, :, None]
         x = checkpoint(block, x, c, use_reentrant=False) if self.checkpointing and torch.is_grad_enabled() else block(x, c)
         if i in taps: kept[i] = x
     out = unpatchify(self.final_layer(x, c), self.patch)
@@ -270,6 +271,7 @@ def vdit(
     frames:int=16, # Frames of a clip
     num_classes:int|None=None, # None: unconditional
     learn_sigma:bool=False, # Twice the output channels
+    temporal:bool=True, # False: every block is spatial, as in an image model
     **overrides, # dim, depth, heads or patch, in place of the size's own
 )->VDiT: # A fresh model, in training mode, on the current default device
     "One dial for the model: a size by name (Align4Gen, App. C; Latte's sizes), and the shape of the data."
@@ -277,7 +279,7 @@ def vdit(
     shape = dict(zip(('dim', 'depth', 'heads', 'patch'), model_sizes[size]))
     unknown = set(overrides) - set(shape)
     if unknown: raise TypeError(f"vdit: unknown override {', '.join(sorted(unknown))}; allowed: {', '.join(shape)}")
-    return VDiT(**{**shape, **overrides}, in_channels=in_channels, input_size=input_size, frames=frames, num_classes=num_classes, learn_sigma=learn_sigma)
+    return VDiT(**{**shape, **overrides}, in_channels=in_channels, input_size=input_size, frames=frames, num_classes=num_classes, learn_sigma=learn_sigma, temporal=temporal)
 
 # %% ../nbs/02_vdit.ipynb #be7ffb40
 def _latte_weights(state_dict):

@@ -12,6 +12,7 @@ import importlib, sys
 labs = dict(
     miniatures='train the miniature VAE, the teachers and the judge; about 20 minutes on two CPU cores',
     evidence='baseline against each teacher and their fusion, curves and tables in results/',
+    faults='every metric against twelve faults, and against the number of clips; about 6 minutes on two CPU cores',
 )
 
 # %% ../../nbs/labs/core.ipynb #01a4d7c6

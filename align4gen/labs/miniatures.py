@@ -8,8 +8,8 @@ __all__ = ['recipes', 'weight_names', 'painting', 'builders', 'small_warps', 'ph
            'model_card', 'Miniature', 'train_miniature', 'build_vae', 'pooled_features', 'knn_probe', 'pixel_tokens',
            'linear_r2', 'scene', 'detail_probe', 'measure_encoder', 'info_nce', 'build_infonce', 'MaskedAutoencoder',
            'masked_loss', 'painted', 'build_mae', 'clip_accuracy', 'build_supervised', 'MaskedVideo', 'tube_loss',
-           'CrossBlock', 'CrossCompletion', 'cross_loss', 'build_videomae', 'build_croco', 'build_dit', 'make',
-           'parser', 'main']
+           'CrossBlock', 'CrossCompletion', 'cross_loss', 'build_videomae', 'build_croco', 'build_dit',
+           'measure_image_dit', 'build_image_dit', 'make', 'parser', 'main']
 
 # %% ../../nbs/labs/miniatures.ipynb #179aea0e
 import argparse, math, time
@@ -24,8 +24,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 from .. import encoders, vae
 from ..data import MovingDigits, bright_colour, digit_images, photographs, place_digits, to_float, window
+from ..metrics import read_rightly
 from ..objectives import Flow
+from ..sample import sample
 from ..train import machine
+from ..videodit import image_dit
 
 # %% ../../nbs/labs/miniatures.ipynb #23894623
 recipes = dict(
@@ -36,6 +39,7 @@ recipes = dict(
     videomae=dict(steps=1500, batch=128, lr=2e-3),
     croco=dict(steps=1500, batch=256, lr=2e-3),
     dit=dict(steps=1500, batch=256, lr=2e-3),
+    image_dit=dict(steps=1500, batch=64, lr=2e-3),
 )
 
 # %% ../../nbs/labs/miniatures.ipynb #677ec0fd
@@ -512,9 +516,28 @@ def build_dit(
     method = f'Image diffusion (flow); tokens after block {model.block} of frames noised to t = {model.t}, no labels'
     return Miniature(model, model, loss, lambda: measure_encoder('mini_dit', model), method, painting)
 
+# %% ../../nbs/labs/miniatures.ipynb #b7e1c0d2
+def measure_image_dit(
+    model:nn.Module, # A V-DiT of single frames
+)->dict: # Share of 200 images read rightly, without and with guidance
+    "Draw every digit twenty times; the held-out judge reads clips, so each image is shown to it as a still."
+    draw = lambda g: sample(model, 200, steps=20, guidance=g, progress=False).expand(-1, 6, -1, -1, -1)
+    return {f'read_rightly_guidance_{g:g}': round(read_rightly(draw(g), torch.arange(200) % 10), 3) for g in (1., 3.)}
+
+def build_image_dit(
+    batch:int, # Frames in a step
+)->Miniature:
+    "An image diffusion model with labels, on the latents of the frame VAE: what VideoDiT converts to video."
+    clips, model, flow = MovingDigits(n=6144), image_dit(), Flow(time='logit-normal')
+    z, y = vae.load('mini').encode(to_float(clips.videos[:, ::3])).flatten(0, 1)[:, None], clips.labels.repeat_interleave(2)
+    def loss():
+        i = torch.randint(len(z), (batch,))
+        return flow.loss(model, z[i], y[i])
+    return Miniature(model, model, loss, lambda: measure_image_dit(model), 'Image diffusion (flow) of single latent frames, with labels', dict(betas=(.9, .95), decay=0., clip=1.))
+
 # %% ../../nbs/labs/miniatures.ipynb #f6ffb0e1
 builders = dict(vae=build_vae, infonce=build_infonce, mae=build_mae, supervised=build_supervised,
-                videomae=build_videomae, croco=build_croco, dit=build_dit)
+                videomae=build_videomae, croco=build_croco, dit=build_dit, image_dit=build_image_dit)
 
 def make(
     short:str, # A key of `recipes`
@@ -531,7 +554,7 @@ def make(
 # %% ../../nbs/labs/miniatures.ipynb #e7f8a64b
 def parser()->argparse.ArgumentParser:
     "Options of `align4gen_lab miniatures`."
-    p = argparse.ArgumentParser('align4gen_lab miniatures', description='Train the miniature VAE, teachers and judge from Moving Digits train images. '
+    p = argparse.ArgumentParser('align4gen_lab miniatures', description='Train the miniature VAE, teachers, judge and image generator from Moving Digits train images. '
         'About 20 minutes on two CPU cores.')
     p.add_argument('--only', default=','.join(recipes), help='which models, separated by commas (%(default)s)')
     p.add_argument('--out', default=None, help='folder for weights and cards; default: the installed package')
