@@ -31,8 +31,13 @@ class TrainConfig:
     background:str='photo' # Behind the digits: 'photo' or 'plain'
     workers:int=2 # Processes that read and decode, beside each training process; Moving Digits need none
     allow_bad:float=.01 # Largest share of damaged files; they are skipped and listed in bad_files.csv
-    vae:str='mini' # Latent space: 'mini', 'pixels', 'sd14' or 'taesd'
-    vae_weights:str='' # Of 'sd14' and 'taesd': 'hub', or a .safetensors file; '' leaves them random
+    vae:str='mini' # Latent space: 'mini', 'pixels', 'sd14', 'taesd' or 'dpvae'
+    vae_weights:str='' # Of 'sd14' and 'taesd': 'hub', or a .safetensors file, '' leaves them random; of 'dpvae': its folder
+    video_share:float=1. # Share of the steps that see videos; the others see single frames as images (VideoDiT, joint training)
+    model:str='vdit' # 'vdit', or 'videodit': an image model made into a video model
+    image:str='mini' # The image model of 'videodit': 'mini', a .safetensors file of one, or 'random'
+    conversion:str='2d->3d' # Of 'videodit': '2d->3d' (no new weights), '2d+3d' (a copy learns) or '2d' (frames never meet)
+    patchify:str='2d' # Of 'videodit': '2d', or '3d' (a second patch embedding that knows the time)
     size:str='mini' # Size of the V-DiT: 'mini', 'S', 'B', 'L' or 'XL'
     start:str='' # Weights to start from: a .safetensors file of a V-DiT, or a Latte checkpoint
     objective:str='flow' # 'flow' or 'diffusion'
@@ -83,6 +88,7 @@ latte = dict( # What Latte, REPA and Align4Gen (sec. 4, App. C) have in common
 presets = {
     'digits': dict(),
     'digits-long': dict(steps=6000, ema=.998, sample_every=2000),
+    'digits-videodit': dict(model='videodit', teachers='', gamma=0., video_share=.8, lr=1e-3, steps=1000),
     'ucf101-L': latte | dict(data='ucf101', size='L', batch=24, steps=1_000_000),
     'ucf101-XL': latte | dict(data='ucf101', size='XL', batch=16, steps=200_000, align_block=12),
     'sky-L': latte | dict(data='sky', size='L', batch=24, steps=1_000_000),
@@ -92,7 +98,8 @@ presets = {
 # %% ../nbs/07_config.ipynb #69563255
 choices = dict(
     data=('digits', 'ucf101', 'sky', 'ffs', 'kinetics', 'videos', 'images'), flip=('auto', 'yes', 'no'), checkpointing=('yes', 'no'),
-    background=('photo', 'plain'), vae=('mini', 'pixels', 'sd14', 'taesd'), size=('mini', 'S', 'B', 'L', 'XL'),
+    background=('photo', 'plain'), vae=('mini', 'pixels', 'sd14', 'taesd', 'dpvae'), model=('vdit', 'videodit'),
+    conversion=('2d->3d', '2d+3d', '2d'), patchify=('2d', '3d'), size=('mini', 'S', 'B', 'L', 'XL'),
     objective=('flow', 'diffusion'), time=('uniform', 'logit-normal'), fusion=('concat', 'separate'),
     schedule=('cosine', 'constant'), precision=('auto', 'fp32', 'bf16'), compile=('auto', 'whole', 'blocks', 'no'), tracker=('', 'tensorboard', 'wandb', 'trackio'))
 
@@ -132,6 +139,7 @@ def check_numbers(
         if value(n) <= 0: raise ValueError(f'{n}={value(n)} should be above 0')
     if not 0 <= c.ema < 1: raise ValueError(f'ema={c.ema} should be in [0, 1)')
     if not 0 < c.beta2 < 1: raise ValueError(f'beta2={c.beta2} should be in (0, 1)')
+    if not 0 < c.video_share <= 1: raise ValueError(f'video_share={c.video_share} is a share, above 0 and up to 1')
     if not 0 <= c.allow_bad <= 1: raise ValueError(f'allow_bad={c.allow_bad} is a share, 0 to 1')
     if c.batch % c.accumulate: raise ValueError(f'batch={c.batch} should be a multiple of accumulate={c.accumulate}')
 
@@ -157,6 +165,7 @@ def check_data(
         if c.clips < 1: raise ValueError(f'clips={c.clips} should be at least 1')
         if c.batch > c.clips: raise ValueError(f'batch={c.batch} is more than clips={c.clips}')
         return
+    if c.cache and c.video_share < 1: raise ValueError(f'video_share={c.video_share}: a cache holds clips, no images; leave cache empty, or video_share at 1')
     if not (c.root or c.cache): raise ValueError(f'data={c.data!r} needs root, the folder with its files, or cache, a folder made by align4gen_cache')
     if c.eval_every and not c.root: raise ValueError('eval_every needs root: held-out clips are read from the data set itself')
     if c.judge: raise ValueError(f"judge={c.judge!r} reads Moving Digits only: leave it empty ('') for data={c.data!r}")

@@ -99,6 +99,7 @@ class Sampling:
         device:str=None, # None: a model stays where it is, a run's goes to the GPU if there is one
         ema:bool=True, # Of a run: the weight average, or the last weights
         checkpoint:int=None, # Of a run: which step; None is the newest
+        frames:int=None, # Of a video, where a latent holds several; None: as the run's clips, or all that the latents hold
     ):
         find_sampler(sampler, steps)
         self.run, self.ema, self.checkpoint = (run_or_model, ema, checkpoint) if hasattr(run_or_model, 'checkpoints') else (None, None, None)
@@ -110,6 +111,7 @@ class Sampling:
         self.sampler = sampler or ('euler' if isinstance(self.objective, Flow) else 'ddim')
         self.steps, self.guidance, self.seed = steps, guidance, seed
         self.shape = (c['frames'], c['in_channels'], c['input_size'], c['input_size'])
+        self.frames = frames or (self.run.config.frames if self.run else None)
 
 # %% ../nbs/08_sample.ipynb #1b2b430c
 @patch
@@ -150,7 +152,7 @@ def draw(self:Sampling,
 def decode(self:Sampling, latents:torch.Tensor)->torch.Tensor:
     "Latents to videos, in float32, where the decoder is."
     home = next((p.device for p in self.coder.parameters()), latents.device) if isinstance(self.coder, torch.nn.Module) else 'cpu'
-    return self.coder.decode(latents.float().to(home)).float().cpu()
+    return self.coder.decode(latents.float().to(home), **({} if self.frames is None else dict(frames=self.frames))).float().cpu()
 
 # %% ../nbs/08_sample.ipynb #76e14b89
 @contextmanager
@@ -178,7 +180,7 @@ def sample(
     vae=None, # Object with `decode`; None takes the run's, or the miniature
     objective:Flow|Diffusion=None, # Flow or Diffusion; None takes the run's, or Flow
     progress:bool=True, # Show a bar
-    **options, # precision, compile, device, ema, checkpoint: see `Sampling`
+    **options, # precision, compile, device, ema, checkpoint, frames: see `Sampling`
 )->torch.Tensor: # float32 `n t c h w` in [-1, 1], on the CPU
     "Noise to latents to videos, in batches."
     if n < 1 or batch < 1: raise ValueError(f'n and batch should be at least 1, not {n} and {batch}')
@@ -349,7 +351,7 @@ def manifest(self:Sampling,
     vae = dict(name=getattr(self.coder, 'name', type(self.coder).__name__), hash=fingerprint(self.coder))
     files = dict(zip(names, [None]*len(names) if labels is None else labels.tolist()))
     return dict(run=str(self.run.path) if self.run else None, weights=weights, vae=vae, objective=repr(self.objective), sampler=self.sampler, steps=self.steps,
-                guidance=self.guidance, seed=self.seed, precision=self.precision, frames=self.shape[0], fps=fps, made_with=[made_with()], n=len(names), files=files)
+                guidance=self.guidance, seed=self.seed, precision=self.precision, frames=self.frames or self.shape[0], fps=fps, made_with=[made_with()], n=len(names), files=files)
 
 # %% ../nbs/08_sample.ipynb #fe32fb40
 def write_clip(

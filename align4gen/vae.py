@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['video_frames', 'posterior', 'each_chunk', 'latent_scale', 'channels_and_stride', 'FrameVAE', 'PixelVAE',
            'weights_folder', 'shipped', 'ship', 'fetch', 'safetensors_file', 'load_weights', 'sd14_vae', 'mini_vae',
-           'trained_mini_vae', 'load', 'latent_shape']
+           'trained_mini_vae', 'load', 'load_dpvae', 'latent_shape']
 
 # %% ../nbs/03_vae.ipynb #7dac1896
 import json, warnings
@@ -74,6 +74,7 @@ def channels_and_stride(
 
 class FrameVAE(nn.Module):
     "A frozen image autoencoder applied to every frame of a video; it owns the scaling of its latents."
+    temporal_stride = 1                                                      # video frames to a latent
     def __init__(self,
         model, # A diffusers AutoencoderKL or AutoencoderTiny
         name:str='custom', # What to call it in reports
@@ -116,8 +117,10 @@ def encode(self:FrameVAE,
 @torch.no_grad()
 def decode(self:FrameVAE,
     latents:torch.Tensor, # b t c h w, scaled, as `encode` gives them
+    frames:int=None, # How many to give, the first; None: all
 )->torch.Tensor: # b t 3 h*stride w*stride in [-1, 1]
     "Scaled latents back to video."
+    latents = latents[:, :frames]
     z = video_frames(latents, self.channels).float() * self.std + self.mean
     frames = each_chunk(lambda x: self.model.decode(x).sample, z, self.chunk, self.dtype)
     return rearrange(frames.clamp(-1, 1), '(b t) c h w -> b t c h w', b=len(latents))
@@ -125,14 +128,14 @@ def decode(self:FrameVAE,
 # %% ../nbs/03_vae.ipynb #14510c78
 class PixelVAE(nn.Module):
     "Pixels as they are, behind the same contract: 3 channels, stride 1."
-    name, channels, stride = 'pixels', 3, 1
+    name, channels, stride, temporal_stride = 'pixels', 3, 1, 1
     def encode_moments(self, video): return self.encode(video), torch.zeros_like(video)
     def encode(self, video, sample:bool=False, generator:torch.Generator=None):
         video_frames(video)
         return video
-    def decode(self, latents):
+    def decode(self, latents, frames:int=None):
         video_frames(latents)
-        return latents.clamp(-1, 1)
+        return latents[:, :frames].clamp(-1, 1)
     def __repr__(self): return 'PixelVAE()'
 
 # %% ../nbs/03_vae.ipynb #9fe8685a
@@ -249,14 +252,15 @@ _builders = dict(sd14=sd14_vae, taesd=AutoencoderTiny)
 _hub = dict(sd14=('CompVis/stable-diffusion-v1-4', 'vae'), taesd=('madebyollin/taesd', ''))
 
 def load(
-    name:str, # 'pixels', 'mini', 'sd14' or 'taesd'
-    weights:str|Path=None, # None: shipped ('mini') or random (the others); 'hub'; a .safetensors file; a folder with one
+    name:str, # 'pixels', 'mini', 'sd14', 'taesd' or 'dpvae'
+    weights:str|Path=None, # None: shipped ('mini') or random (the others); 'hub'; a .safetensors file; a folder with one; of 'dpvae', its folder
     chunk:int=256, # At most so many frames at once
     dtype:torch.dtype=None, # Autocast to this type, e.g. torch.bfloat16
-): # FrameVAE, or PixelVAE for 'pixels'
+): # FrameVAE, PixelVAE for 'pixels', DPVAE for 'dpvae'
     "A frozen video autoencoder by name; ValueError lists the names."
     if name == 'pixels': return PixelVAE()
-    if name not in ('mini', *_builders): raise ValueError(f"no VAE {name!r}: there are {', '.join(['pixels', 'mini', *_builders])}")
+    if name == 'dpvae': return load_dpvae(weights, chunk=chunk, dtype=dtype)
+    if name not in ('mini', *_builders): raise ValueError(f"no VAE {name!r}: there are {', '.join(['pixels', 'mini', *_builders, 'dpvae'])}")
     if name == 'mini' and weights == 'hub': raise ValueError("mini is not on the Hub, it comes with the package: weights=None")
     if name == 'mini': return FrameVAE(trained_mini_vae(weights), name, chunk, dtype)
     if weights == 'hub':
@@ -268,10 +272,25 @@ def load(
     else: load_weights(model, weights, name)
     return FrameVAE(model, name, chunk, dtype)
 
+def load_dpvae(
+    folder:str|Path, # As `DPVAE.save` makes it
+    **options, # As `DPVAE.from_pretrained` takes them
+): # Frozen, in eval mode
+    "The video autoencoder of a later chapter, which builds on this one: hence the import inside."
+    from align4gen.dpvae import DPVAE
+    if not folder: raise ValueError("dpvae has no weights of its own: pass the folder that DPVAE.save made")
+    return DPVAE.from_pretrained(folder, **options).requires_grad_(False)
+
 # %% ../nbs/03_vae.ipynb #4cff9501
 def latent_shape(
-    name:str, # 'pixels', 'mini', 'sd14' or 'taesd'
-)->tuple: # (channels, stride): a frame 3 h w becomes channels h/stride w/stride
+    name:str, # 'pixels', 'mini', 'sd14', 'taesd' or 'dpvae'
+    weights:str|Path=None, # The folder, for 'dpvae'
+)->tuple: # (channels, stride, temporal_stride): t frames 3 h w become t/temporal_stride of channels h/stride w/stride
     "The shape of a VAE's latents, without its weights."
-    if name == 'pixels': return PixelVAE.channels, PixelVAE.stride
-    with torch.device('meta'): return channels_and_stride((_builders | dict(mini=mini_vae))[name]().config)
+    if name == 'pixels': return PixelVAE.channels, PixelVAE.stride, 1
+    if name == 'dpvae':
+        path = Path(weights or '')/'config.json'
+        if not path.is_file(): raise ValueError(f'vae=dpvae needs its folder in vae_weights: no file {path}')
+        config = json.loads(path.read_text(encoding='utf-8'))
+        return *channels_and_stride(config['autoencoder_kl']), 2**config['settings']['stages']
+    with torch.device('meta'): return *channels_and_stride((_builders | dict(mini=mini_vae))[name]().config), 1
