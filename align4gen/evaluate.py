@@ -10,11 +10,11 @@ __all__ = ['crop', 'eval_examples', 'digest', 'Clips', 'tensor_clips', 'digit_cl
            'sampling', 'facts_of', 'check_pairs', 'measure', 'evaluate', 'open_both', 'has_manifest', 'real_for',
            'samples_for', 'Results', 'load_results', 'compare_results', 'time_rates', 'fill_up', 'video_scale',
            'VideoVAE', 'round_trip', 'vae_facts', 'reconstruction', 'as_vae', 'trips', 'reconstruction_table',
-           'eval_parser', 'add_choices', 'add_sampling', 'add_machine', 'options_of', 'align4gen_eval',
-           'show_comparison']
+           'eval_parser', 'add_choices', 'add_sampling', 'add_machine', 'metric_options', 'option_value', 'options_of',
+           'align4gen_eval', 'show_comparison']
 
 # %% ../nbs/09_evaluate.ipynb #b42dbb06
-import argparse, copy, hashlib, json, os, sys, warnings
+import argparse, copy, hashlib, inspect, json, os, sys, warnings
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from .data import MovingDigits, replace_file, to_float, write_json
 from .datasets import BadVideo, ClipDataset, by_number, chances, fit_frames, frame_indices
 from .encoders import Table
 from .metrics import Metric, Result
+from .objectives import samplers
 from .sample import fingerprint, made_with, sample_to
 
 # %% ../nbs/09_evaluate.ipynb #38c31d38
@@ -150,6 +151,7 @@ def listed(
     top = datasets.split_folder(folder, split) if split else folder
     paths = datasets.walk(top, datasets.video_suffixes | {'.npy'})[0] or datasets.list_frames(top, 'train', 1).paths
     if not paths: raise ValueError(f'{folder} holds no video: {", ".join(sorted(datasets.video_suffixes))}, .npy or folders of images')
+    if top in paths: raise ValueError(f'the images in {top} would be the frames of one video: give every video a folder of its own')
     shelves = [p.relative_to(top).parts for p in paths]
     classes = sorted({s[0] for s in shelves if len(s) > 1})
     labelled = all(len(s) > 1 for s in shelves) and not any(p.is_dir() for p in paths)
@@ -305,7 +307,7 @@ def refuse(
     allow:int=0, # So many are fine
 ):
     "ValueError that names bad files, if they are more than allowed."
-    if len(bad) > allow: raise ValueError(f"{len(bad)} of {total:,} files give no clip: " + '; '.join(f'{p}: {r}' for p, r in bad[:3]) + f"{' ...' if len(bad) > 3 else ''}. Mend or remove them, or allow_bad={len(bad)}")
+    if len(bad) > allow: raise ValueError(f"{len(bad)} of {total:,} files give no clip: " + '; '.join(f'{p}: {r}' for p, r in bad[:3]) + f"{' ...' if len(bad) > 3 else ''}. Mend or remove them, or leave them out: allow_bad={len(bad)}, --allow_bad {len(bad)}")
 
 def processes()->tuple: # (which, of how many)
     "Which process this is, under torchrun; alone it is (0, 1)."
@@ -459,7 +461,13 @@ def build_metrics(
     weights, options = weights or {}, options or {}
     strange = [k for k in (*weights, *options) if k not in names]
     if strange or not names: raise ValueError(f"weights or options for {strange[0]}, which is not among the metrics {', '.join(names)}" if strange else 'no metrics are asked for')
-    return {n: measures.load(n, weights.get(n), **({} if device is None else dict(device=device)), **options.get(n, {})) for n in dict.fromkeys(names)}
+    built, missing = {}, []
+    for n in dict.fromkeys(names):
+        try: built[n] = measures.load(n, weights.get(n), **({} if device is None else dict(device=device)), **options.get(n, {}))
+        except OSError as e: missing.append(e)
+    if len(missing) > 1: raise FileNotFoundError(f'{len(missing)} of {len(names)} metrics have no weights. ' + '. '.join(map(str, missing)))
+    if missing: raise missing[0]
+    return built
 
 def kind(
     metric:Metric, # A metric
@@ -556,7 +564,7 @@ def open_both(generated, real, n, frames, interval, resolution, split, seed, how
     if not needed: return made, None
     if real is None: raise ValueError('real videos are needed: a folder, or a data set like ucf101:FOLDER')
     video = next((v for _, v, bad in (made[i] for i in range(len(made))) if not bad), None)
-    if video is None: raise ValueError(f'no generated clip can be read; the first: {": ".join(made[0][2])}')
+    if video is None: raise ValueError(f'no generated clip can be read; the first: {": ".join(made[0][2])}' + ' (ask for shorter ones: frames=..., or --frames)'*('too short' in made[0][2][1]))
     same = dict(frames=len(video), resolution=min(video.shape[-2:]))
     return made, open_clips(real, split, n, interval=interval, seed=seed, how='first' if pairs else how, **same)
 
@@ -738,7 +746,7 @@ def round_trip(
     "Encode, decode; ValueError unless the shape comes back."
     t = video.shape[1]
     home = next((p.device for p in vae.parameters()), video.device) if isinstance(vae, nn.Module) else video.device
-    with torch.no_grad(): z = vae.encode(video.to(home)); back = (vae.decode(z, t) if isinstance(vae, VideoVAE) else vae.decode(z)).float().cpu()
+    with torch.no_grad(): z = vae.encode(video.to(home)); back = vae.decode(z, **(dict(frames=t) if 'frames' in inspect.signature(vae.decode).parameters else {})).float().cpu()
     if back.shape != video.shape: raise ValueError(f'{getattr(vae, "name", type(vae).__name__)} gives {tuple(back.shape)} back for {tuple(video.shape)}: choose frames and resolution that it divides')
     return back
 
@@ -813,13 +821,15 @@ def eval_parser()->argparse.ArgumentParser: # Of `align4gen_eval`
     how = p.add_argument_group('how to measure')
     how.add_argument('--metrics', default='fvd-mini', help='comma-separated names (default: fvd-mini)')
     how.add_argument('--weights', nargs='+', default=[], metavar='METRIC=PATH', help='files of the networks that metrics look through, e.g. fvd=vit_g.pth')
+    how.add_argument('--options', nargs='+', default=[], metavar='METRIC.NAME=VALUE', help='what a metric lets you set (see --list), e.g. is.splits=1 fvd-mini.extractor=mini_mae')
     how.add_argument('--n', type=int, help='clips of each (default: all in a folder, 2048 for a run)')
     add_choices(how); add_sampling(p.add_argument_group('making videos (with --run)')); add_machine(p.add_argument_group('machine'))
     return p
 
 eval_examples = '''examples:
-  align4gen_eval --run runs/digits --metrics fvd-mini,psnr
+  align4gen_eval --run runs/digits --metrics fvd-mini,is-mini,read-mini --n 256
   align4gen_eval --generated samples --real ucf101:/data/ucf --metrics fvd,fid --weights fvd=vit_g.pth fid=inception.pth --n 2048
+  align4gen_eval --generated samples --metrics is --weights is=c3d.pt --options is.splits=1 is.sha256=HASH
   torchrun --nproc_per_node 8 --no-python -- align4gen_eval --run runs/ucf-xl --metrics fvd --weights fvd=vit_g.pth
   align4gen_eval --compare baseline.json aligned.json'''
 
@@ -829,7 +839,7 @@ def add_choices(how):
     how.add_argument('--frames', type=int, help="frames in a clip (default: the generated videos', or 16)")
     how.add_argument('--interval', type=int, help="frames from one to the next (default: the run's; 3 in a data set, 1 in a folder)")
     how.add_argument('--resolution', type=int, help="side of a frame (default: the generated videos')")
-    how.add_argument('--split', choices=('train', 'val', 'test'), help='of the real videos (default: test; train for sky and ffs)')
+    how.add_argument('--split', choices=('train', 'val', 'test'), help='of the real videos (default: of a data set test, of sky and ffs train, of a folder everything)')
     how.add_argument('--choose', choices=('proportional', 'first'), default='proportional', help="which n real videos: proportional to the classes (Align4Gen, App. A), or the first n (StyleGAN-V) (default: proportional)")
     how.add_argument('--seed', type=int, default=0, help='of the choice and of the windows (default: 0)')
     how.add_argument('--allow_bad', type=int, default=0, help='so many files may give no clip; they are left out and counted (default: 0)')
@@ -837,7 +847,7 @@ def add_choices(how):
 def add_sampling(making):
     "Options of the sampler."
     making.add_argument('--steps', type=int, default=50, help='times the model is asked for each video (default: 50)')
-    making.add_argument('--sampler', help="euler, ddim, heun, dpm++2m, dpm++3m (default: the papers', Euler or DDIM)")
+    making.add_argument('--sampler', choices=[*samplers], help="default: the papers', Euler or DDIM")
     making.add_argument('--guidance', type=float, default=1., help="classifier-free guidance; 1 is off, the papers' protocol (default: 1)")
     making.add_argument('--sampling_seed', type=int, default=0, help='other noise, other videos (default: 0)')
     making.add_argument('--checkpoint', type=int, help='step (default: the newest)')
@@ -855,6 +865,31 @@ def add_machine(machine):
     machine.add_argument('--device', help='cpu, cuda, cuda:1 (default: cuda if there is one)')
 
 # %% ../nbs/09_evaluate.ipynb #8ba9b5f6
+def metric_options(
+    asked:list, # 'METRIC.NAME=VALUE', as on the command line
+)->dict: # Name of a metric to its options
+    "What metrics should be built with; ValueError lists what a metric lets you set."
+    out = {}
+    for one in asked:
+        where, equals, value = one.partition('='); name, _, key = where.rpartition('.')
+        if not (name and key and equals): raise ValueError(f'--options takes METRIC.NAME=VALUE, not {one!r}')
+        if name not in measures.registry: raise ValueError(f"no metric {name!r}: there are {', '.join(measures.registry)}")
+        if key not in (there := measures.registry[name].options): raise ValueError(f"{name} has no option {key!r}: it has {', '.join(there) or 'none'}")
+        out.setdefault(name, {})[key] = option_value(key, value)
+    return out
+
+def option_value(
+    key:str, # Its name
+    text:str, # As typed: a number, true, false, null or a word
+): # What it means
+    "A typed value as Python has it."
+    if key == 'sha256': return text
+    if key == 'dtype' and not isinstance(getattr(torch, text, None), torch.dtype): raise ValueError(f'dtype is a type of torch, for example bfloat16, not {text!r}')
+    if key == 'dtype': return getattr(torch, text)
+    try: return json.loads(text)
+    except json.JSONDecodeError: return text
+
+# %% ../nbs/09_evaluate.ipynb #05ebf6da
 def options_of(
     a:argparse.Namespace, # Of `eval_parser`
 )->dict: # Of `evaluate`
@@ -862,7 +897,7 @@ def options_of(
     if a.n is not None and a.n < 2 or a.batch < 1: raise ValueError(f'--n should be at least 2 and --batch at least 1, not {a.n} and {a.batch}')
     if bad := [w for w in a.weights if '=' not in w]: raise ValueError(f'--weights takes METRIC=PATH, not {bad[0]!r}')
     given = dict(metrics=a.metrics, n=a.n, frames=a.frames, interval=a.interval, resolution=a.resolution, split=a.split, seed=a.seed, how=a.choose, real=a.real,
-                 weights=dict(w.split('=', 1) for w in a.weights), cache=False if a.no_cache else a.cache, batch=a.batch, workers=a.workers, allow_bad=a.allow_bad, progress=not a.quiet)
+                 weights=dict(w.split('=', 1) for w in a.weights), options=metric_options(a.options), cache=False if a.no_cache else a.cache, batch=a.batch, workers=a.workers, allow_bad=a.allow_bad, progress=not a.quiet)
     given['device'] = a.device or (f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else None)
     if not a.run: return given
     return given | dict(sampling=dict(steps=a.steps, sampler=a.sampler, guidance=a.guidance, seed=a.sampling_seed, checkpoint=a.checkpoint, ema=not a.last_weights, format=a.format, batch=a.batch, progress=not a.quiet))

@@ -332,7 +332,7 @@ def need(
     "The weights' path; FileNotFoundError at once that says what to fetch."
     if weights is not None and Path(weights).exists(): return Path(weights)
     where = 'none were given' if weights is None else f'there is nothing at {weights}'
-    raise FileNotFoundError(f"{name} needs weights, {where}. Fetch {what}, and pass its path: metrics.load('{name}', weights='path')")
+    raise FileNotFoundError(f"{name} needs weights, {where}. Fetch {what}, and pass its path: metrics.load('{name}', weights='path'), or --weights {name}=path on the command line")
 
 def read_weights(
     path:str|Path, # .safetensors, or a PyTorch checkpoint of plain tensors
@@ -422,7 +422,7 @@ def load_program(
 )->torch.nn.Module:
     "Load TorchScript if, and only if, the file is the one that is meant. ValueError otherwise; then nothing was run."
     program = Path(path).read_bytes(); found = hashlib.sha256(program).hexdigest()
-    if sha256 is None: raise ValueError(f"{name}: {path} is a program, and no hash of it is known. If you trust it: sha256='{found}'")
+    if sha256 is None: raise ValueError(f"{name}: {path} is a program, and no hash of it is known. If you trust it: sha256='{found}', or --options {name}.sha256={found} on the command line")
     if found != sha256: raise ValueError(f'{name}: {path} has sha256 {found}, not {sha256}: it is another program, and was not loaded')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', FutureWarning)                           # torch would rather have another format; these files exist
@@ -680,6 +680,7 @@ class Entry:
     what: str # One line
     weights: str = None # What must be given; None: nothing
     paper: str = '' # Where the papers use it
+    options: tuple = () # What may be set besides weights and device
 
 registry = {}
 def register(
@@ -695,19 +696,19 @@ def _frechet(extract, divisor, eyes=()):
     "A builder of a Fréchet distance: `eyes` are the options that belong to its extractor."
     def build(name, weights=None, divisor=divisor, **options):
         return Frechet(name, extract(weights=weights, **{k: options.pop(k) for k in [*options] if k in ('device', *eyes)}), divisor=divisor, **options)
-    return build
+    return build, ('divisor', *eyes)
 
 def _mini(per, default):
     def extract(weights=None, extractor=default, device=None): return encoder_extractor(extractor, weights, device, per)
     return extract
 
-for _e in [
-    Entry('fvd', _frechet(videomae2_extractor, 'n', ('dtype', 'dim', 'depth', 'heads', 'ratio')), 'real', 'lower', 'Fréchet distance of clips, content-debiased (VideoMAE-v2)', 'vit_g_hybrid_pt_1200e_ssv2_ft.pth', 'A, tables 1-6'),
-    Entry('fvd-i3d', _frechet(i3d_extractor, 'n', ('sha256',)), 'real', 'lower', "Fréchet distance of clips (I3D, StyleGAN-V's flags)", 'i3d_torchscript.pt', 'A, table 7'),
-    Entry('fvd-mini', _frechet(_mini('clip', 'mini_videomae'), 'n-1', ('extractor',)), 'real', 'lower', 'Fréchet distance of clips (a miniature encoder)'),
-    Entry('fid', _frechet(inception_extractor, 'n-1', ('antialias',)), 'real', 'lower', 'Fréchet distance of frames (Inception)', 'pt_inception-2015-12-05-6726825d.pth', 'A, App. A'),
-    Entry('fid-mini', _frechet(_mini('frame', 'mini_supervised'), 'n-1', ('extractor',)), 'real', 'lower', 'Fréchet distance of frames (a miniature encoder)'),
-]: register(_e)
+for _name, (_build, _options), *_rest in [
+    ('fvd', _frechet(videomae2_extractor, 'n', ('dtype', 'dim', 'depth', 'heads', 'ratio')), 'real', 'lower', 'Fréchet distance of clips, content-debiased (VideoMAE-v2)', 'vit_g_hybrid_pt_1200e_ssv2_ft.pth', 'A, tables 1-6'),
+    ('fvd-i3d', _frechet(i3d_extractor, 'n', ('sha256',)), 'real', 'lower', "Fréchet distance of clips (I3D, StyleGAN-V's flags)", 'i3d_torchscript.pt', 'A, table 7'),
+    ('fvd-mini', _frechet(_mini('clip', 'mini_videomae'), 'n-1', ('extractor',)), 'real', 'lower', 'Fréchet distance of clips (a miniature encoder)'),
+    ('fid', _frechet(inception_extractor, 'n-1', ('antialias',)), 'real', 'lower', 'Fréchet distance of frames (Inception)', 'pt_inception-2015-12-05-6726825d.pth', 'A, App. A'),
+    ('fid-mini', _frechet(_mini('frame', 'mini_supervised'), 'n-1', ('extractor',)), 'real', 'lower', 'Fréchet distance of frames (a miniature encoder)'),
+]: register(Entry(_name, _build, *_rest, options=_options))
 
 # %% ../nbs/09_metrics.ipynb #22ee4a32
 def _score(extract, splits):
@@ -723,10 +724,10 @@ def _similar(extract):
 def _judge(weights=None, extractor='mini_supervised', device=None): return judge_extractor(extractor, weights, device)
 
 for _e in [
-    Entry('is', _score(c3d_extractor, 10), 'alone', 'higher', 'Inception Score of clips (C3D, UCF-101)', 'c3d_ucf101.pt', 'A, eq. 17'),
-    Entry('is-mini', _score(_judge, 10), 'alone', 'higher', 'Inception Score of clips (a digit reader)'),
-    Entry('clip', _similar(clip_extractor), 'alone', 'higher', 'similarity between frames (CLIP)', "'hub', or a folder", 'A, eq. 18'),
-    Entry('clip-mini', _similar(_mini('frame', 'mini_infonce')), 'alone', 'higher', 'similarity between frames (a miniature encoder)'),
+    Entry('is', _score(c3d_extractor, 10), 'alone', 'higher', 'Inception Score of clips (C3D, UCF-101)', 'c3d_ucf101.pt', 'A, eq. 17', ('splits', 'shuffle', 'sha256')),
+    Entry('is-mini', _score(_judge, 10), 'alone', 'higher', 'Inception Score of clips (a digit reader)', options=('splits', 'shuffle', 'extractor')),
+    Entry('clip', _similar(clip_extractor), 'alone', 'higher', 'similarity between frames (CLIP)', "'hub', or a folder", 'A, eq. 18', ('repo',)),
+    Entry('clip-mini', _similar(_mini('frame', 'mini_infonce')), 'alone', 'higher', 'similarity between frames (a miniature encoder)', options=('extractor',)),
 ]: register(_e)
 
 # %% ../nbs/09_metrics.ipynb #457b3baf
@@ -737,9 +738,9 @@ def _pair(score, how):
 for _e in [
     Entry('psnr', _pair(psnr, 'per frame, peak 2, capped at 100 dB'), 'pairs', 'higher', 'signal to noise of frames', paper='B, sec. 4.1'),
     Entry('ssim', _pair(ssim, 'per frame, Gaussian window 11, sigma 1.5'), 'pairs', 'higher', 'structural similarity of frames', paper='B, sec. 4.1'),
-    Entry('lpips', lpips, 'pairs', 'lower', "distance of frames in a classifier's layers", 'alexnet-owt-7be5be79.pth', 'B, sec. 4.1'),
-    Entry('feature-distance', feature_distance, 'pairs', 'lower', "distance of a miniature encoder's tokens"),
-    Entry('read-mini', reading, 'labels', 'higher', 'share that a digit reader reads as its class'),
+    Entry('lpips', lpips, 'pairs', 'lower', "distance of frames in a classifier's layers", 'alexnet-owt-7be5be79.pth', 'B, sec. 4.1', ('net',)),
+    Entry('feature-distance', feature_distance, 'pairs', 'lower', "distance of a miniature encoder's tokens", options=('extractor',)),
+    Entry('read-mini', reading, 'labels', 'higher', 'share that a digit reader reads as its class', options=('extractor',)),
 ]: register(_e)
 
 # %% ../nbs/09_metrics.ipynb #d43489fa
@@ -753,8 +754,8 @@ def load(
     return registry[name].build(name, weights, **options)
 
 def table()->Table: # One row per metric
-    "Everything in the registry: what it measures, what it needs, what it wants to be."
-    return Table([dict(name=e.name, measures=e.what, needs=e.needs, better=e.better, weights=e.weights or 'none, or shipped', paper=e.paper) for e in registry.values()])
+    "Everything in the registry: what it measures, what it needs, what it wants to be, what can be set."
+    return Table([dict(name=e.name, measures=e.what, needs=e.needs, better=e.better, weights=e.weights or 'none, or shipped', options=', '.join(e.options), paper=e.paper) for e in registry.values()])
 
 def list(): # Names of all metrics, in the registry's order
     "Names that `load` knows."

@@ -383,7 +383,10 @@ def check_manifest(
         if not path.exists(): return write_json(path, wanted)
     there = json.loads(path.read_text())
     odd = [f'{k}: {there.get(k)} there, {wanted[k]} asked' for k in wanted if k not in free and there.get(k) != wanted[k]]
-    odd += [f'{k}: class {c} there, {wanted["files"].get(k, "no such file")} asked' for k, c in there['files'].items() if wanted['files'].get(k, -1) != c][:1]
+    (old, n), (new, m) = ((Path(next(iter(files))).suffix[1:], len(files)) for files in (there['files'], wanted['files']))
+    if old != new: odd.append(f'format: {old} there, {new} asked')
+    elif n > m: odd.append(f'{n} videos there, only {m} asked')
+    odd += [f'{k}: class {c} there, {wanted["files"][k]} asked' for k, c in there['files'].items() if wanted['files'].get(k, c) != c][:1]
     if odd: raise ValueError(f'{folder} holds other videos ({"; ".join(odd)}): ask for the same, or take another folder')
     wanted['made_with'] = there['made_with'] + [m for m in wanted['made_with'] if m not in there['made_with']]
     if len(wanted['made_with']) > len(there['made_with']): warnings.warn(f'{folder} was begun with {there["made_with"][-1]}, and goes on with {wanted["made_with"][-1]}')

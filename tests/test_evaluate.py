@@ -73,13 +73,20 @@ def test_two_processes_give_what_one_gives(two, tmp_path):
     ([], 'give --run or --generated'), (['--run', 'nowhere'], 'nowhere is not a run'), (['--generated', 'nowhere', '--metrics', 'is-mini'], 'nowhere is not a folder'),
     (['--metrics', 'fvd-mega'], "no metric 'fvd-mega'"), (['--metrics', 'psnr,fvd'], 'needs weights'), (['--n', '2048'], 'there are 40'),
     (['--frames', '16'], 'too short: 6 of the 16'), (['--weights', 'fvd'], 'METRIC=PATH'), (['--weights', 'fvd=x.pth'], 'not among the metrics'), (['--n', '1'], 'at least 2'),
-    (['--real', 'ucf101:nowhere'], 'there is no nowhere'), (['--metrics', 'read-mini'], 'need the classes'), (['--compare', 'a.json', 'b.json'], 'a.json')])
+    (['--real', 'ucf101:nowhere'], 'there is no nowhere'), (['--metrics', 'fvd,fid,is'], '3 of 3 metrics have no weights'), (['--options', 'splits=1'], 'METRIC.NAME=VALUE'), (['--options', 'fvd-mini.splits=1'], "no option 'splits': it has divisor, extractor"), (['--options', 'is.splits=1'], 'not among the metrics'), (['--metrics', 'read-mini'], 'need the classes'), (['--compare', 'a.json', 'b.json'], 'a.json')])
 def test_an_error_is_one_line_and_status_2(two, tmp_path, capsys, argv, told):
     usual = {} if not argv or argv[0] in ('--run', '--compare') else {'--generated': str(two[0]), '--real': str(two[1]), '--frames': '6', '--cache': str(tmp_path)}
     given = usual | dict(zip(argv[::2], argv[1::2])) if '--compare' not in argv else {}
     assert align4gen_eval(argv if not given else [x for pair in given.items() for x in pair]) == 2
     err = capsys.readouterr().err
     assert err.startswith('align4gen_eval: error: ') and err.count('\n') == 1 and told in err, err
+
+
+def test_options_reach_the_metric_and_the_protocol(two, tmp_path):
+    assert ask(two, tmp_path, '--metrics', 'fvd-mini,is-mini', '--options', 'fvd-mini.extractor=mini_mae', 'fvd-mini.divisor=n', 'is-mini.splits=1', 'is-mini.shuffle=null') == 0
+    told = load_results(tmp_path/'results.json')
+    assert (told['fvd-mini'].protocol['extractor'], told['fvd-mini'].protocol['divisor'], told['is-mini'].protocol['splits'], told['is-mini'].protocol['shuffle']) == ('mini_mae', 'n', 1, None)
+    assert ev.metric_options(['is.sha256=123', 'fid.antialias=false', 'fvd.dtype=bfloat16']) == {'is': dict(sha256='123'), 'fid': dict(antialias=False), 'fvd': dict(dtype=torch.bfloat16)}
 
 
 def test_help_teaches(capsys):
@@ -136,6 +143,7 @@ def test_all_kinds_of_files_are_read(tmp_path):
     for i, f in enumerate(v):
         (tmp_path/'frames'/'one').mkdir(parents=True, exist_ok=True); Image.fromarray(f.permute(1, 2, 0).numpy()).save(tmp_path/'frames'/'one'/f'{i}.png')
     assert folder_clips(tmp_path/'frames', frames=9)[0][1].equal(to_float(v))
+    with pytest.raises(ValueError, match='a folder of its own'): folder_clips(tmp_path/'frames'/'one', frames=9)
     (tmp_path/'none').mkdir()
     with pytest.raises(ValueError, match='holds no video'): folder_clips(tmp_path/'none')
 
@@ -278,6 +286,12 @@ def test_scales_are_the_networks_own():
     assert VideoVAE(t['wan']).mean.flatten().tolist() == pytest.approx([.1, .2, .3, .4]) and VideoVAE(t['wan']).std.flatten().tolist() == [2, 3, 4, 5]
     assert VideoVAE(t['cogvideox']).std.flatten().tolist() == pytest.approx([1/1.15258426]*4) and VideoVAE(t['hunyuan']).std[0].item() == pytest.approx(1/.476986)
     assert [fill_up(k, 8, (0, 1)) for k in (1, 2, 8, 9, 10)] == [1, 8, 8, 9, 16]
+
+
+def test_a_dpvae_comes_back_at_any_length():
+    from align4gen.dpvae import DPVAE
+    found = reconstruction(DPVAE.from_2d(vae.load('mini').model), digits(3), ['psnr'], progress=False)['psnr']
+    assert found.protocol['clip_length'] == 6 and found.value > 10                                    # six frames are no multiple of four
 
 
 def test_reconstruction_table(tmp_path):

@@ -186,7 +186,7 @@ s.sample_to({str(tmp_path/"set")!r}, Run({str(run.path)!r}), 10, **{fast})'''
 
 
 @pytest.mark.parametrize('changed, says', [(dict(steps=4), 'steps: 3 there, 4 asked'), (dict(sampler='heun'), 'sampler'), (dict(guidance=2.), 'guidance'), (dict(seed=1), 'seed: 0 there, 1 asked'), (dict(ema=False), 'last weights'),
-                                           (dict(checkpoint=2), 'weights'), (dict(precision='bf16'), 'bf16'), (dict(classes=3), 'class 0 there, 3 asked'), (dict(n=9), 'no such file'), (dict(format='gif'), 'no such file')], ids=lambda c: str(c)[:24])
+                                           (dict(checkpoint=2), 'weights'), (dict(precision='bf16'), 'bf16'), (dict(classes=3), 'class 0 there, 3 asked'), (dict(n=9), '10 videos there, only 9 asked'), (dict(format='gif'), 'format: npy there, gif asked')], ids=lambda c: str(c)[:24])
 def test_a_folder_of_other_videos_is_refused(run, whole, changed, says):
     before = (whole/'manifest.json').read_text()
     with pytest.raises(ValueError, match='take another folder') as e: sample_to(whole, run, **dict(n=10, **fast) | changed)
