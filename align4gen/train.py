@@ -7,10 +7,10 @@ __all__ = ['build_model', 'build_image', 'build_objective', 'build_alignment', '
            'learning_rate', 'average_decay', 'update_average', 'draw_step', 'make_accelerator', 'Trainer', 'cut',
            'whole', 'optimizer_tensors', 'like', 'load_optimizer', 'repeatable', 'state_tensors', 'flush',
            'write_checkpoint', 'prune', 'save_checkpoint', 'read_checkpoint', 'load_checkpoint', 'load_newest', 'Run',
-           'example_run', 'new_run', 'append_row', 'cut_log', 'gentle_stop', 'check_patience', 'write_rows',
-           'sample_average', 'Clock', 'fit', 'log_row', 'machine', 'plot_curves', 'finish', 'report', 'describe',
-           'data_found', 'dry_run', 'ready_config', 'same_everywhere', 'carry_out', 'train', 'command_line', 'parser',
-           'align4gen_train', 'obey']
+           'read_columns', 'example_run', 'new_run', 'append_row', 'cut_log', 'gentle_stop', 'check_patience',
+           'write_rows', 'sample_average', 'Clock', 'fit', 'log_row', 'machine', 'plot_curves', 'finish', 'report',
+           'describe', 'data_found', 'dry_run', 'ready_config', 'same_everywhere', 'carry_out', 'begin', 'train',
+           'command_line', 'parser', 'align4gen_train', 'obey']
 
 # %% ../nbs/07_train.ipynb #b66a534c
 import argparse, csv, importlib.util, json, math, os, platform, shutil, signal, sys, tempfile, time, warnings
@@ -176,6 +176,7 @@ def make_accelerator(
 class Trainer:
     "What moves in one run: model, mapper, optimiser and weight average, and the number of steps done."
     command = 'align4gen_train'                                              # that goes on with a stopped run
+    beside = 'alignment'                                                     # the part of the core, if any, that is needed in training only
     curves = dict(denoise='denoising loss', cosine='alignment cosine')       # the columns of log.csv that people look at
     def __init__(self,
         config:TrainConfig, # With nothing left at 'auto'
@@ -188,9 +189,9 @@ class Trainer:
         if config.batch % (world * config.accumulate): raise ValueError(f'batch={config.batch} should be a multiple of {world} processes times accumulate={config.accumulate}')
         self.core = self.build()
         self.core, self.optimizer = self.wrap(self.core, self.build_optimizer())
-        self.model, self.alignment = self.raw.model, self.raw.alignment      # the alignment, if any, is needed in training only
+        self.model, self.companion = self.raw.model, getattr(self.raw, self.beside)
         self.names, self.params = zip(*[(n, p) for n, p in self.raw.named_parameters() if p.requires_grad])
-        self.average = {k: p.detach().clone() for k, p in self.model.named_parameters()}
+        self.average = {k: p.detach().clone() for k, p in self.model.named_parameters() if p.requires_grad}
     @property
     def raw(self)->Aligned: return self.accelerator.unwrap_model(self.core) # Without what Accelerate put around it
     @property
@@ -251,7 +252,7 @@ def row(self:Trainer,
     losses:tuple, # The terms, floats
 )->dict: # Columns of log.csv
     "What is written down of a step; a baseline has no cosine."
-    return dict(loss=self.total(losses), denoise=losses[0], cosine=1-losses[1] if self.alignment else math.nan)
+    return dict(loss=self.total(losses), denoise=losses[0], cosine=1-losses[1] if self.companion else math.nan)
 
 # %% ../nbs/07_train.ipynb #0fee07b7
 def cut(
@@ -285,7 +286,7 @@ def train_step(self:Trainer,
 )->dict: # What `row` says, grad_norm and skipped, as floats over all processes; and `stop`
     "One step of Algorithm 1, from latents and features."
     losses = self.gradient(batch)
-    norm = whole(self.accelerator.clip_grad_norm_(self.params, self.config.clip))
+    norm = self.clip_gradient()
     numbers = torch.stack([*losses, norm.to(self.device), torch.tensor(float(asked), device=self.device)])
     *losses, norm, stop = self.accelerator.reduce(numbers, 'mean').tolist()   # the one moment at which we wait for the device
     if math.isfinite(sum(losses) + norm): self.move(); self.skipped = 0
@@ -299,7 +300,19 @@ def move(self:Trainer):
     "Let the optimiser and the weight average take their step."
     for group in self.optimizer.param_groups: group['lr'] = learning_rate(self.config, self.step)
     self.optimizer.step()
-    update_average([*self.average.values()], [p.detach() for p in self.model.parameters()], average_decay(self.config, self.step+1))
+    update_average([*self.average.values()], [p.detach() for p in self.model.parameters() if p.requires_grad], average_decay(self.config, self.step+1))
+
+@patch
+def clip_gradient(self:Trainer)->torch.Tensor: # Its norm before; all processes must call this
+    "Shorten the gradient to `clip`."
+    return self.shorten(self.params)
+
+@patch
+def shorten(self:Trainer,
+    params:list, # Weights
+)->torch.Tensor: # Norm of their gradient before; all processes must call this
+    "Shorten one gradient to `clip`."
+    return whole(self.accelerator.clip_grad_norm_(params, self.config.clip))
 
 def whole(
     x:torch.Tensor, # A tensor, or one that is spread over processes
@@ -353,7 +366,7 @@ def state_tensors(
     "Everything a checkpoint holds, put together."
     cpu = lambda tensors: {k: whole(v.detach()).cpu().contiguous() for k, v in tensors.items()}
     parts = dict(model=trainer.model.state_dict(), ema=trainer.model.state_dict() | trainer.average, optimizer=optimizer_tensors(trainer))
-    if trainer.alignment: parts['alignment'] = trainer.alignment.state_dict()
+    if trainer.companion: parts[trainer.beside] = trainer.companion.state_dict()
     return {k: cpu(v) for k, v in parts.items()}
 
 def flush(
@@ -417,8 +430,8 @@ def load_checkpoint(
     folder:Path, # checkpoints/step-N
 ):
     "Put a trainer back exactly where a checkpoint left it."
-    parts = read_checkpoint(folder, ('model', 'ema', 'optimizer') + ('alignment',) * (trainer.alignment is not None))
-    for module, name in ((trainer.model, 'model'), (trainer.alignment, 'alignment')):
+    parts = read_checkpoint(folder, ('model', 'ema', 'optimizer') + (trainer.beside,) * (trainer.companion is not None))
+    for module, name in ((trainer.model, 'model'), (trainer.companion, trainer.beside)):
         for k, v in module.state_dict().items() if module else (): v.copy_(like(parts[name][k], v))
     for k, v in trainer.average.items(): v.copy_(like(parts['ema'][k], v))
     load_optimizer(trainer, parts['optimizer'])
@@ -442,12 +455,13 @@ def load_newest(
 # %% ../nbs/07_train.ipynb #208a72ab
 class Run:
     "A folder with everything about one training: `config.json`, `log.csv`, `checkpoints/`, `samples/`."
+    keeps = 'config.json', 'log.csv', 'summary.json'                         # what `trim` copies, beside weights
     def __init__(self,
         path, # The folder, for example 'runs/digits'
     ):
         self.path, self.stopped = Path(path), 0 # `stopped`: the signal that ended this process's training early
         if not (self.path/'config.json').exists(): raise FileNotFoundError(f'{self.path} is not a run: it has no config.json')
-    def __repr__(self): return f'Run({str(self.path)!r}, step {self.step} of {self.config.steps})'
+    def __repr__(self): return f'{type(self).__name__}({str(self.path)!r}, step {self.step} of {self.config.steps})'
     @cached_property
     def config(self)->TrainConfig: return read_config(self.path/'config.json') # What was asked for
     @property
@@ -462,26 +476,40 @@ class Run:
 # %% ../nbs/07_train.ipynb #74217b85
 @patch(as_prop=True)
 def log(self:Run)->dict: # Column name to list of floats; empty before the first row
-    "What log.csv says, up to its last whole line."
-    path = self.path/'log.csv'
+    "What log.csv says."
+    return read_columns(self.path/'log.csv')
+
+def read_columns(
+    path:Path, # A CSV file of numbers
+)->dict: # Column name to list of floats; empty without a row
+    "What a log says, up to its last whole line."
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     rows = [*csv.DictReader(l for l in lines if l.endswith('\n'))]
     return {k: [float(r[k]) for r in rows] for k in rows[0]} if rows else {}
 
 # %% ../nbs/07_train.ipynb #64e727f6
 @patch
-def model(self:Run,
-    ema:bool=True, # The weight average, which samples better, or the last weights
+def weights(self:Run,
+    ema:bool=True, # The weight average, or the last weights
     step:int=None, # Which checkpoint; None is the newest
-)->VDiT: # On the CPU, in eval mode, without gradients; the mapper stays behind
-    "The trained V-DiT from a checkpoint: all that sampling needs."
+)->dict: # State dict, on the CPU
+    "The model's weights from a checkpoint; ValueError or FileNotFoundError says which there are."
     wanted = {int(c.name[5:]): c for c in self.checkpoints}
     if not wanted: raise FileNotFoundError(f'{self.path} has no checkpoint yet')
     if step is None: step = max(wanted)
     if step not in wanted: raise ValueError(f'{self.path} has no checkpoint at step {step}: there are {", ".join(map(str, wanted))}')
     if not ema and not (wanted[step]/'model.safetensors').exists(): raise ValueError(f'{self.path} was trimmed: it has the weight average only')
-    part, model = 'ema' if ema else 'model', build_model(self.config)
-    model.load_state_dict(read_checkpoint(wanted[step], (part,))[part])
+    part = 'ema' if ema else 'model'
+    return read_checkpoint(wanted[step], (part,))[part]
+
+@patch
+def model(self:Run,
+    ema:bool=True, # The weight average, which samples better, or the last weights
+    step:int=None, # Which checkpoint; None is the newest
+)->VDiT: # On the CPU, in eval mode, without gradients; the mapper stays behind
+    "The trained V-DiT from a checkpoint: all that sampling needs."
+    state, model = self.weights(ema, step), build_model(self.config)
+    model.load_state_dict(state)
     return model.eval().requires_grad_(False)
 
 # %% ../nbs/07_train.ipynb #840c328a
@@ -552,9 +580,9 @@ def trim(self:Run,
     if (folder/'config.json').exists(): raise ValueError(f'{folder} holds a run already')
     half = {k: v.half() if v.is_floating_point() else v for k, v in read_checkpoint(self.path/'checkpoints'/last, ('ema',))['ema'].items()}
     write_checkpoint(folder/'checkpoints'/last, dict(ema=half), dict(step=self.step, trimmed=True))
-    for name in ('config.json', 'log.csv', 'summary.json'):
+    for name in self.keeps:
         if (self.path/name).exists(): shutil.copy(self.path/name, folder/name)
-    return Run(folder)
+    return type(self)(folder)
 
 def example_run(
     name:str='digits', # 'digits', or 'digits-baseline': the same without a teacher
@@ -618,16 +646,21 @@ def gentle_stop():
         for s, handler in old.items(): signal.signal(s, handler)
 
 # %% ../nbs/07_train.ipynb #d9abe5a7
+@patch
+def advice(self:Trainer)->str:
+    "What to change when the loss is no longer a number."
+    c = self.config
+    return f'Lower lr (now {c.lr:g}) or gamma (now {c.gamma:g}), or use precision=fp32 (now {c.precision}); start= takes up saved weights'
+
 def check_patience(
     trainer:Trainer, # After a step
     path:Path, # The run's folder
 ):
     "FloatingPointError, after a last checkpoint, if too many steps in a row had to be skipped."
-    c, n = trainer.config, trainer.skipped
-    if n < c.patience: return
+    n = trainer.skipped
+    if n < trainer.config.patience: return
     save_checkpoint(trainer, path)
-    raise FloatingPointError(f'step {trainer.step}: the loss or its gradient was not a number, {n} steps in a row. They were skipped, and the weights before them are saved in {path}. '
-                             f'Lower lr (now {c.lr:g}) or gamma (now {c.gamma:g}), or use precision=fp32 (now {c.precision}); start= takes up saved weights')
+    raise FloatingPointError(f'step {trainer.step}: the loss or its gradient was not a number, {n} steps in a row. They were skipped, and the weights before them are saved in {path}. {trainer.advice()}')
 
 # %% ../nbs/07_train.ipynb #2802769c
 def write_rows(
@@ -919,6 +952,20 @@ def carry_out(
     if config.tracker: accelerator.end_training()
     return run
 
+def begin(
+    kind:type, # Trainer, or a kind of it
+    view:type, # Run, or a kind of it
+    ready:callable, # preset_or_config, **overrides -> config with nothing left at 'auto'
+    preset_or_config, # For `ready`
+    resume:str|Path|None, # A run's folder
+    progress:bool, # Show bars and say where things are
+    overrides:dict, # For `ready`
+)->Run: # The finished (or stopped) run
+    "A new run, or the rest of an old one; ValueError if an old one is to be changed."
+    changes = [*overrides] + ['preset'] * (preset_or_config != 'digits')
+    if resume is not None and changes: raise ValueError(f'a resumed run keeps its config: leave out {", ".join(changes)}')
+    return carry_out(kind, view(resume).config if resume is not None else ready(preset_or_config, **overrides), resume, progress)
+
 def train(
     preset_or_config:str|TrainConfig='digits', # Name of a preset, or a TrainConfig
     *,
@@ -927,9 +974,7 @@ def train(
     **overrides, # Any field of TrainConfig
 )->Run: # The finished (or stopped) run
     "Train a V-DiT, aligned with frozen teachers, and leave everything in one folder."
-    changes = [*overrides] + ['preset'] * (preset_or_config != 'digits')
-    if resume is not None and changes: raise ValueError(f'a resumed run keeps its config: leave out {", ".join(changes)}')
-    return carry_out(Trainer, Run(resume).config if resume is not None else ready_config(preset_or_config, **overrides), resume, progress)
+    return begin(Trainer, Run, ready_config, preset_or_config, resume, progress, overrides)
 
 # %% ../nbs/07_train.ipynb #91403f01
 def command_line(

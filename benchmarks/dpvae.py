@@ -1,0 +1,75 @@
+"""Encoding and decoding by a DP-VAE, against the image autoencoder on every frame: frames per second and peak memory.
+
+    python benchmarks/dpvae.py [--image_vae mini] [--frames 32] [--size 64] [--clips 2] [--repeats 5] [--out results/benchmarks/dpvae.json]
+
+Both code the same clips. The repeats alternate, so that a busy machine disturbs both alike. Time is CPU time of the process on one thread (on
+a GPU: wall time). Memory is how far the process's resident memory, looked at every 2 ms, rises above what it held with the model loaded, each way
+in a process of its own (on a GPU: torch's own peak). `latents` are numbers per clip: a DP-VAE keeps fewer.
+"""
+import argparse, multiprocessing, os, statistics, threading, time
+from pathlib import Path
+
+import torch
+
+from align4gen import vae
+from align4gen.data import MovingDigits, to_float, write_json
+from align4gen.dpvae import DPVAE
+from align4gen.labs.evidence import commit
+from align4gen.train import machine
+from align4gen.train_dpvae import DPVAEConfig, load_image_vae
+
+
+def models(name):
+    image = load_image_vae(DPVAEConfig(image_vae=name))
+    return {'every frame, 2D': lambda: vae.FrameVAE(image), 'DP-VAE, conv': lambda: DPVAE.from_2d(image), 'DP-VAE, attention': lambda: DPVAE.from_2d(image, 'attention')}
+
+
+def clock(): return time.perf_counter() if torch.cuda.is_available() else time.process_time()
+def timed(run):
+    if torch.cuda.is_available(): torch.cuda.synchronize()
+    start = clock(); out = run()
+    if torch.cuda.is_available(): torch.cuda.synchronize()
+    return out, clock() - start
+
+
+def peak(name, way, shape):
+    "Megabytes above the loaded model, for encoding and decoding; run in a fresh process."
+    torch.set_num_threads(1)
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    model, clips = models(name)[way]().to(device).eval(), torch.zeros(shape, device=device)
+    resident = lambda: int(Path('/proc/self/statm').read_text().split()[1])*os.sysconf('SC_PAGE_SIZE')
+    held, seen, done = torch.cuda.memory_allocated() if device == 'cuda' else resident(), [0], threading.Event()
+    def watch():
+        while not done.wait(.002): seen.append(resident())
+    watcher = threading.Thread(target=watch); watcher.start()
+    with torch.no_grad(): model.decode(model.encode(clips))
+    done.set(); watcher.join()
+    return ((torch.cuda.max_memory_allocated() if device == 'cuda' else max(seen)) - held)/2**20
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--image_vae', default='mini'); p.add_argument('--out', type=Path)
+    for k, v in dict(frames=32, size=64, clips=2, repeats=5).items(): p.add_argument(f'--{k}', type=int, default=v)
+    a = p.parse_args(); torch.set_num_threads(1)
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    clips = to_float(MovingDigits('test', n=a.clips, frames=a.frames, size=a.size).videos).to(device)
+    ready = {w: make().to(device).eval() for w, make in models(a.image_vae).items()}
+    seconds = {w: dict(encode=[], decode=[]) for w in ready}
+    with torch.no_grad():
+        for i in range(a.repeats + 1):                                                   # the first round warms up
+            for w, model in ready.items():
+                z, encode = timed(lambda: model.encode(clips)); _, decode = timed(lambda: model.decode(z))
+                if i: seconds[w]['encode'].append(encode); seconds[w]['decode'].append(decode)
+    n, found = a.clips*a.frames, {}
+    with multiprocessing.get_context('spawn').Pool(1, maxtasksperchild=1) as pool:
+        for w, model in ready.items():
+            rate = {k: n/statistics.median(v) for k, v in seconds[w].items()}
+            found[w] = dict(frames_per_second=rate, peak_mb=pool.apply(peak, (a.image_vae, w, tuple(clips.shape))), latents=model.encode(clips[:1]).numel(), parameters=sum(q.numel() for q in model.parameters()))
+            print(f'{w:18}', ', '.join(f'{k} {v:.0f} frames/s' for k, v in rate.items()), f'peak {found[w]["peak_mb"]:.0f} MB, {found[w]["latents"]} latents a clip')
+    if a.out:
+        write_json(a.out, dict(command=f'python benchmarks/dpvae.py --image_vae {a.image_vae} --frames {a.frames} --size {a.size} --clips {a.clips} --repeats {a.repeats}', commit=commit(), machine=machine(),
+                               clip=[a.frames, 3, a.size, a.size], clips=a.clips, clock='wall' if device == 'cuda' else 'CPU seconds of one process, one thread; medians', ways=found))
+
+
+if __name__ == '__main__': main()
