@@ -13,6 +13,7 @@ labs = dict(
     miniatures='train the miniature VAE, the teachers and the judge; about 20 minutes on two CPU cores',
     evidence='baseline against each teacher and their fusion, curves and tables in results/',
     faults='every metric against twelve faults, and against the number of clips; about 6 minutes on two CPU cores',
+    conversion='image model to video model: VideoDiT, Tables 4 to 6, and alignment; about 40 minutes on one CPU core',
 )
 
 # %% ../../nbs/labs/core.ipynb #01a4d7c6
