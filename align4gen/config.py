@@ -165,6 +165,7 @@ def check_data(
         if c.clips < 1: raise ValueError(f'clips={c.clips} should be at least 1')
         if c.batch > c.clips: raise ValueError(f'batch={c.batch} is more than clips={c.clips}')
         return
+    if c.cache and c.vae == 'dpvae' and teacher_names(c): raise ValueError('vae=dpvae: a cache holds teachers\' features of every frame, and a latent here holds several frames; leave cache empty')
     if c.cache and c.video_share < 1: raise ValueError(f'video_share={c.video_share}: a cache holds clips, no images; leave cache empty, or video_share at 1')
     if not (c.root or c.cache): raise ValueError(f'data={c.data!r} needs root, the folder with its files, or cache, a folder made by align4gen_cache')
     if c.eval_every and not c.root: raise ValueError('eval_every needs root: held-out clips are read from the data set itself')

@@ -120,7 +120,9 @@ def between(
     "F b F', where a = F' F: Cholesky's factor, or the one with pivots where there is no full rank."
     root, failed = lapack.dpotrf(a.numpy().T, lower=1)              # .T: LAPACK counts down columns, and a symmetric matrix does not mind
     if not failed: inner, failed = lapack.dsygst(b.numpy().T, root, itype=2, lower=1)
-    return inner if not failed else (lambda f: (f @ b @ f.T).numpy().T)(factor(a))
+    if not failed: return inner
+    f = factor(a)
+    return (f @ b @ f.T).numpy().T
 
 def roots_by_eigenvalues(
     a:torch.Tensor, # d d covariance

@@ -152,7 +152,8 @@ def draw(self:Sampling,
 def decode(self:Sampling, latents:torch.Tensor)->torch.Tensor:
     "Latents to videos, in float32, where the decoder is."
     home = next((p.device for p in self.coder.parameters()), latents.device) if isinstance(self.coder, torch.nn.Module) else 'cpu'
-    return self.coder.decode(latents.float().to(home), **({} if self.frames is None else dict(frames=self.frames))).float().cpu()
+    several = getattr(self.coder, 'temporal_stride', 1) > 1                  # then the latents do not say how long the clip is
+    return self.coder.decode(latents.float().to(home), **dict(frames=self.frames) if several else {}).float().cpu()
 
 # %% ../nbs/08_sample.ipynb #76e14b89
 @contextmanager

@@ -117,10 +117,8 @@ def encode(self:FrameVAE,
 @torch.no_grad()
 def decode(self:FrameVAE,
     latents:torch.Tensor, # b t c h w, scaled, as `encode` gives them
-    frames:int=None, # How many to give, the first; None: all
 )->torch.Tensor: # b t 3 h*stride w*stride in [-1, 1]
     "Scaled latents back to video."
-    latents = latents[:, :frames]
     z = video_frames(latents, self.channels).float() * self.std + self.mean
     frames = each_chunk(lambda x: self.model.decode(x).sample, z, self.chunk, self.dtype)
     return rearrange(frames.clamp(-1, 1), '(b t) c h w -> b t c h w', b=len(latents))
@@ -133,9 +131,9 @@ class PixelVAE(nn.Module):
     def encode(self, video, sample:bool=False, generator:torch.Generator=None):
         video_frames(video)
         return video
-    def decode(self, latents, frames:int=None):
+    def decode(self, latents):
         video_frames(latents)
-        return latents[:, :frames].clamp(-1, 1)
+        return latents.clamp(-1, 1)
     def __repr__(self): return 'PixelVAE()'
 
 # %% ../nbs/03_vae.ipynb #9fe8685a
