@@ -140,7 +140,7 @@ def test_readme_agrees_with_index():
 
 def test_readme_commands():
     "Two commands, one line each; .ci/run takes the second from here and does not spell it again."
-    assert readme_commands() == ["pip install -e '.[dev]' && align4gen_train", "pip install -e '.[dev]' && nbdev_test && pytest tests"]
+    assert readme_commands() == ["pip install -e '.[dev]' && align4gen_train", "pip install -e '.[dev]' && nbdev_test && pytest -n auto --dist loadfile tests"]
     assert 'nbdev_test' not in (root/'.ci/run').read_text(encoding='utf-8')
 
 
