@@ -273,10 +273,11 @@ class ClipDataset(torch.utils.data.Dataset):
         seed:int=0, # 0 or more
         left_out:list=(), # (path, reason) of what was found or listed, but is no clip
         title:str='clips', # What it calls itself
+        root:str|Path=None, # The folder that files are named from, for captions; None: nobody asks
     ):
         for k, v in dict(frames=frames, interval=interval, resolution=resolution).items():
             if v < 1: raise ValueError(f'{k} is at least 1, not {v}')
-        self.frames, self.interval, self.resolution, self.flip, self.seed, self.title = frames, interval, resolution, bool(flip), seed, title
+        self.frames, self.interval, self.resolution, self.flip, self.seed, self.title, self.root = frames, interval, resolution, bool(flip), seed, title, root
         self.paths, self.classes, self.left_out = [Path(p) for p in paths], [*classes], [*left_out]
         number = {c: i for i, c in enumerate(self.classes)}
         self.labels = torch.tensor([-1]*len(self.paths) if names is None else [number[n] for n in names], dtype=torch.long)
@@ -378,14 +379,16 @@ def walk(
     folder:Path, # Where to look, also in folders within and behind links
     suffixes:set, # Of the files wanted, small letters
 )->tuple: # (paths sorted by number, left out: (path, reason) of all other files)
-    "All files of a kind below a folder, hidden ones apart."
+    "All files of a kind below a folder, hidden ones apart. A caption beside its clip (clip.txt, clip.json) is no stray file."
     good, other = [], []
     for where, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [f for f in folders if f[0] != '.']
         for f in files:
             if f[0] == '.': continue
             (good if os.path.splitext(f)[1].lower() in suffixes else other).append(Path(where)/f)
-    return sorted(good, key=by_number), [(str(p), 'not of a known kind, by its name') for p in sorted(other)]
+    clips = {p.with_suffix('') for p in good}
+    stray = [p for p in sorted(other) if not (p.suffix.lower() in ('.txt', '.json') and (p.with_suffix('') in clips or p.with_suffix('').is_dir()))]
+    return sorted(good, key=by_number), [(str(p), 'not of a known kind, by its name') for p in stray]
 
 def _by_class(root, split, suffixes):
     "Files, their classes by first-level folder; unlabelled when any file lies outside such a folder."
@@ -531,4 +534,4 @@ def load(
     missing = [p for p, reason in found.left_out if reason == 'missing']
     if not found.paths: raise ValueError(f'{name}: no {split} clip below {root}; {len(found.left_out)} left out' + ''.join(f'\n  {p}: {r}' for p, r in found.left_out[:3]))
     if missing: warnings.warn(f'{name} {split}: {len(missing):,} of {len(missing) + len(found.paths):,} listed videos are missing below {root}, the first {missing[0]}', stacklevel=2)
-    return ClipDataset(found.paths, found.names, found.classes, frames, interval, resolution, flips if flip is None else flip, seed, found.left_out, f'{name} {split}')
+    return ClipDataset(found.paths, found.names, found.classes, frames, interval, resolution, flips if flip is None else flip, seed, found.left_out, f'{name} {split}', root.parent if root.is_file() else root)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['layers_2d', 'PerFrame', 'TemporalConv', 'TemporalBlock', 'TemporalMix', 'TemporalAttention', 'TemporalUp',
            'temporal_layer', 'Spacetime', 'inflate', 'DPVAE', 'check_source', 'pad_end', 'in_chunks', 'tile_starts',
-           'in_tiles', 'channel_statistics', 'regulariser', 'FeatureLoss', 'LPIPS', 'perceptual_loss',
-           'PatchDiscriminator', 'judge_loss', 'DPLoss']
+           'in_tiles', 'ship_dpvae', 'trained_mini_dpvae', 'channel_statistics', 'regulariser', 'FeatureLoss', 'LPIPS',
+           'perceptual_loss', 'PatchDiscriminator', 'judge_loss', 'DPLoss']
 
 # %% ../nbs/10_dpvae.ipynb #0f1156b3
 import json
@@ -25,7 +25,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 from . import encoders
 from .data import replace_file, write_json
-from .vae import channels_and_stride, each_chunk, latent_scale, video_frames
+from .vae import channels_and_stride, each_chunk, latent_scale, ship, shipped, trained_mini_vae, video_frames
 
 # %% ../nbs/10_dpvae.ipynb #f44737f8
 def layers_2d(
@@ -438,6 +438,25 @@ def from_pretrained(cls:DPVAE,
     if odd := encoders.misfit(self.state_dict(), state): raise ValueError(f'{folder}: the weights do not fit the config: {odd}')
     self.load_state_dict(state, assign=True)
     return self.eval()
+
+# %% ../nbs/10_dpvae.ipynb #c9248b84
+def ship_dpvae(
+    model:DPVAE, # On the miniature image autoencoder
+    card:dict, # What a reader must know, as in `vae.ship`
+    folder:str|Path=None, # Default: the package's weights folder
+)->Path: # The safetensors file
+    "Store E_r and D in half precision; E_k and D_k are stored elsewhere."
+    return ship('mini_dpvae', {k: v for k, v in model.state_dict().items() if k.startswith(('E_r.', 'D.'))}, card | dict(settings=model.settings), folder)
+
+def trained_mini_dpvae(
+    folder:str|Path=None, # Another folder than the package's
+    **options, # chunk, overlap, tile, dtype: as in `DPVAE`
+)->DPVAE: # In eval mode
+    "The miniature that comes with the package; `vae.load('dpvae')` gives it too."
+    state, card = shipped('mini_dpvae', folder)
+    model = DPVAE.from_2d(trained_mini_vae(), **card['settings'], name='mini_dpvae', **options)
+    model.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith(('E_r.', 'D.'))} | state)
+    return model.eval()
 
 # %% ../nbs/10_dpvae.ipynb #c75db808
 def channel_statistics(

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Batch', 'batch_index', 'share', 'StepSampler', 'load_teachers', 'load_vae', 'match_time', 'Frozen', 'sees_video',
-           'one_frame', 'all_at_once', 'Memory', 'open_data', 'Stored', 'held_out', 'open_source', 'count_classes']
+           'one_frame', 'Said', 'all_at_once', 'Memory', 'open_data', 'Stored', 'held_out', 'open_source',
+           'count_classes']
 
 # %% ../nbs/07_source.ipynb #84733dc4
 import warnings
@@ -18,6 +19,8 @@ from . import cache, datasets, encoders, vae
 from .align import match_grid
 from .config import TrainConfig, autocast, teacher_names
 from .data import MovingDigits, to_float
+from .text import PromptTable, who_says
+from .videodit import Prompt
 
 # %% ../nbs/07_source.ipynb #ae7d1c78
 def batch_index(
@@ -125,6 +128,23 @@ def one_frame(
     frame = (index + seed) * 2654435761 // 65536 % videos.shape[1]      # Knuth's multiplicative hash: neighbours differ
     return videos[torch.arange(len(videos)), frame.to(videos.device)][:, None]
 
+# %% ../nbs/07_source.ipynb #294d18af
+class Said:
+    "What is said about each clip of a run, as prompts."
+    def __init__(self,
+        config:TrainConfig, # The run; its `text` names the embeddings
+        data=None, # The data set it reads, if it is open already
+        split:str='train', # Of the data set
+    ):
+        self.table = PromptTable(config.text)
+        self.captions, self.by = who_says(config, data, split)
+        self.table.check([*dict.fromkeys(self.captions)])
+    def __call__(self,
+        items:dict, # `label` and `index`, long `b`
+    )->Prompt: # Of b, on the CPU, bfloat16
+        return self.table([self.captions[i] for i in items[self.by].tolist()])
+    def of_classes(self)->Prompt: return self.table(self.captions) # One for each caption, in the order of the labels
+
 # %% ../nbs/07_source.ipynb #d4dd4d89
 def all_at_once(
     frozen:Frozen, # Answers
@@ -153,6 +173,7 @@ class Memory:
         self.config, frozen, labels = config, Frozen(config, grid, device), data.labels.to(device)
         self.data = all_at_once(frozen, data.videos, labels, progress)
         self.images = None if config.video_share == 1 else all_at_once(frozen, one_frame(data.videos, torch.arange(len(data)), config.seed), labels, progress)
+        self.prompts = Said(config).of_classes().to(device) if config.text else None
     def __len__(self): return len(self.data.labels)
     def batches(self,
         start:int, # First step
@@ -163,7 +184,8 @@ class Memory:
         for step, items in enumerate(StepSampler(len(self), self.config, start, rank, world), start):
             d = self.data if sees_video(self.config, step) else self.images
             i = torch.tensor([i for i, _ in items], device=d.labels.device)
-            yield Batch(d.mean[i], None, [f[i] for f in d.features], d.labels[i])
+            y = d.labels[i]
+            yield Batch(d.mean[i], None, [f[i] for f in d.features], y if self.prompts is None else self.prompts[y])
 
 # %% ../nbs/07_source.ipynb #6e4e235e
 def open_data(
@@ -189,6 +211,7 @@ class Stored:
     ):
         self.config, self.device, self.data = config, torch.device(device), open_data(config, grid)
         self.frozen = None if config.cache else Frozen(config, grid, device)
+        self.said = Said(config, self.data) if config.text else None
         self.bad = datasets.BadFiles(folder, len(self.data), config.allow_bad) if folder and not config.cache else None
         self.ready = 0                                                   # batches that lay ready when the last one was taken
     def __len__(self): return len(self.data)
@@ -202,10 +225,11 @@ class Stored:
     )->Batch:
         "Bring one batch to the device; what is not cached is computed there."
         to = partial(torch.Tensor.to, device=self.device, non_blocking=True)
-        if self.config.cache: return Batch(to(items['mean']), to(items['std']), [to(f) for f in items['features']], to(items['label']))
+        y = self.said(items).to(device=self.device) if self.said else to(items['label'])
+        if self.config.cache: return Batch(to(items['mean']), to(items['std']), [to(f) for f in items['features']], y)
         if self.bad is not None: self.bad.add(items['bad'])
         video = to(items['video'] if sees_video(self.config, step) else one_frame(items['video'], items['index'], self.config.seed))
-        return Batch(*self.frozen.moments(video), self.frozen.features(video), to(items['label']))
+        return Batch(*self.frozen.moments(video), self.frozen.features(video), y)
     def batches(self,
         start:int, # First step
         rank:int=0, # Which process
@@ -223,7 +247,7 @@ def held_out(
     config:TrainConfig, # The run
     frozen:Frozen, # VAE, on the device
     device:str|torch.device='cpu', # Where the result should be
-)->tuple: # (latents `n t c h w`, labels `n`)
+)->tuple: # (latents `n t c h w`, labels `n` or a `Prompt` of `n`)
     "Latents of test clips, the same ones every time; as many as `eval_clips`, if there are so many."
     c, n = config, config.eval_clips
     if c.data == 'digits':
@@ -233,7 +257,8 @@ def held_out(
         test = open_data(config, split='test')
         items = [test[i] for i in torch.linspace(0, len(test)-1, min(n, len(test))).long().unique().tolist()]
     latents = [frozen.moments(torch.stack([i['video'] for i in items[a:a+16]]).to(device))[0] for a in range(0, len(items), 16)]
-    return torch.cat(latents), torch.tensor([int(i['label']) for i in items], device=device)
+    labels = dict(label=torch.tensor([int(i['label']) for i in items]), index=torch.tensor([int(i.get('index', 0)) for i in items]))
+    return torch.cat(latents), (Said(c, test, 'test')(labels) if c.text else labels['label']).to(device=device)
 
 # %% ../nbs/07_source.ipynb #93b66e5f
 def open_source(
@@ -249,7 +274,8 @@ def open_source(
 
 def count_classes(
     config:TrainConfig, # The run
-)->int: # 0 if nothing is labelled
+)->int: # 0 if nothing is labelled, or if prompts stand in the place of labels
     "How many classes the data has."
+    if config.text: return 0
     if config.data == 'digits': return 10
     return open_data(config).num_classes or 0

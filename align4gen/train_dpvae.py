@@ -6,7 +6,7 @@
 __all__ = ['dpvae_presets', 'dpvae_choices', 'dpvae_at_least', 'term_names', 'DPVAEConfig', 'data_config', 'check_image_vae',
            'check_dpvae', 'ready_dpvae', 'load_image_vae', 'switches', 'build_dpvae', 'empty_dpvae', 'DPCore',
            'DPTrainer', 'measure', 'key_latents', 'read_keys', 'batches', 'reconstruction_rows', 'architecture',
-           'DPRun', 'train_dpvae', 'dpvae_parser', 'align4gen_train_dpvae']
+           'DPRun', 'train_dpvae', 'dpvae_parser', 'align4gen_train_dpvae', 'ship_miniature']
 
 # %% ../nbs/10_train_dpvae.ipynb #4aba0882
 import argparse, json, math
@@ -19,12 +19,12 @@ from fastcore.basics import patch
 from safetensors import SafetensorError
 from . import encoders, vae
 from .config import TrainConfig, autocast, check_config, check_field, choices, fill, read_config, resolve_machine
-from .data import show_videos, video_grid, write_json, write_video
-from .dpvae import DPVAE, DPLoss, PatchDiscriminator, channel_statistics, judge_loss, pad_end
+from .data import MovingDigits, show_videos, to_float, video_grid, write_json, write_video
+from .dpvae import DPVAE, DPLoss, PatchDiscriminator, channel_statistics, judge_loss, pad_end, ship_dpvae
 from .metrics import psnr, ssim
 from .sample import enlargement
 from .source import Batch, Frozen, held_out, open_data, open_source
-from .train import Run, Trainer, append_row, begin, command_line, obey, read_columns
+from .train import Run, Trainer, append_row, begin, command_line, machine, obey, read_columns
 
 # %% ../nbs/10_train_dpvae.ipynb #215cae3a
 @dataclass
@@ -470,3 +470,21 @@ def align4gen_train_dpvae(
     "The command: `align4gen_train_dpvae --help` explains every option."
     p = dpvae_parser(); given = vars(p.parse_args(argv)); preset = given.pop('preset', 'digits')
     return obey(p, lambda: train_dpvae(preset, **given))
+
+# %% ../nbs/10_train_dpvae.ipynb #3e72c1c9
+def ship_miniature(
+    run:str|Path, # Folder of a run on the miniature image autoencoder
+    folder:str|Path=None, # Default: the package's weights folder
+    clips:int=512, # Test clips to measure on
+)->Path: # mini_dpvae.safetensors, beside it the card
+    "Make a run the miniature that `vae.load('dpvae')` gives."
+    run = DPRun(run); c, model = run.config, run.model()
+    if c.image_vae != 'mini': raise ValueError(f'image_vae={c.image_vae!r}: the miniature is built on the miniature image autoencoder')
+    for part in (model.E_r, model.D): part.half().float()
+    found = batches(lambda x: measure(model, x), to_float(MovingDigits('test', n=clips, frames=c.frames).videos), 64)
+    changed = [f'--{f.name} {getattr(c, f.name)}' for f in fields(c) if f.name not in ('preset', 'name', 'out', 'precision') and getattr(c, f.name) != getattr(ready_dpvae(c.preset), f.name)]
+    told = json.loads((run.path/'summary.json').read_text())
+    card = dict(name='mini_dpvae', method='DP-VAE on vae_mini (VideoDiT, sec. 3.1); E_r and D alone, weight average', data=f'Moving Digits, train images only, {c.resolution} px, {c.frames} frames', seed=c.seed,
+                steps=run.step, batch=c.batch, lr=c.lr, minutes=round(told['seconds']/60, 1), machine=told['machine'] | dict(precision=c.precision),
+                measured={k: round(v, 3) for k, v in found.items()} | dict(clips=clips), command=' '.join(['align4gen_train_dpvae', f'--preset {c.preset}', *changed]))
+    return ship_dpvae(model, card, folder)

@@ -251,7 +251,7 @@ _hub = dict(sd14=('CompVis/stable-diffusion-v1-4', 'vae'), taesd=('madebyollin/t
 
 def load(
     name:str, # 'pixels', 'mini', 'sd14', 'taesd' or 'dpvae'
-    weights:str|Path=None, # None: shipped ('mini') or random (the others); 'hub'; a .safetensors file; a folder with one; of 'dpvae', its folder
+    weights:str|Path=None, # None: shipped ('mini', 'dpvae') or random (the others); 'hub'; a .safetensors file; a folder with one; of 'dpvae', its folder
     chunk:int=256, # At most so many frames at once
     dtype:torch.dtype=None, # Autocast to this type, e.g. torch.bfloat16
 ): # FrameVAE, PixelVAE for 'pixels', DPVAE for 'dpvae'
@@ -271,23 +271,23 @@ def load(
     return FrameVAE(model, name, chunk, dtype)
 
 def load_dpvae(
-    folder:str|Path, # As `DPVAE.save` makes it
+    folder:str|Path=None, # As `DPVAE.save` makes it; None: the miniature that comes with the package
     **options, # As `DPVAE.from_pretrained` takes them
 ): # Frozen, in eval mode
     "The video autoencoder of a later chapter, which builds on this one: hence the import inside."
-    from align4gen.dpvae import DPVAE
-    if not folder: raise ValueError("dpvae has no weights of its own: pass the folder that DPVAE.save made")
-    return DPVAE.from_pretrained(folder, **options).requires_grad_(False)
+    from align4gen.dpvae import DPVAE, trained_mini_dpvae
+    return (DPVAE.from_pretrained(folder, **options) if folder else trained_mini_dpvae(**options)).requires_grad_(False)
 
 # %% ../nbs/03_vae.ipynb #4cff9501
 def latent_shape(
     name:str, # 'pixels', 'mini', 'sd14', 'taesd' or 'dpvae'
-    weights:str|Path=None, # The folder, for 'dpvae'
+    weights:str|Path=None, # The folder, for 'dpvae'; None: the miniature
 )->tuple: # (channels, stride, temporal_stride): t frames 3 h w become t/temporal_stride of channels h/stride w/stride
     "The shape of a VAE's latents, without its weights."
     if name == 'pixels': return PixelVAE.channels, PixelVAE.stride, 1
     if name == 'dpvae':
-        path = Path(weights or '')/'config.json'
+        if not weights: return *latent_shape('mini')[:2], 2**shipped('mini_dpvae')[1]['settings']['stages']
+        path = Path(weights)/'config.json'
         if not path.is_file(): raise ValueError(f'vae=dpvae needs its folder in vae_weights: no file {path}')
         config = json.loads(path.read_text(encoding='utf-8'))
         return *channels_and_stride(config['autoencoder_kl']), 2**config['settings']['stages']

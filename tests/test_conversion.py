@@ -5,8 +5,8 @@ import pytest, torch
 
 from align4gen import train as training
 from align4gen.labs import conversion as lab
-from align4gen.labs.conversion import arm_config, arms, change, columns, controls, one_run, others, paired, record, run_jobs, summarise
-from align4gen.labs.core import labs
+from align4gen.labs.conversion import arm_config, arms, change, columns, controls, means, one_run, others, record
+from align4gen.labs.core import labs, paired, run_jobs
 from align4gen.labs.evidence import read_table
 
 small = dict(n=20, steps=2, clips=16, batch=8, eval_every=1)
@@ -42,7 +42,7 @@ def test_the_command_knows_it(capsys):
 
 def test_summary_is_mean_and_spread_and_differences_are_within_a_seed():
     rows = [row('convert', s, v) for s, v in enumerate((1., 2., 6.))] + [row('copy', s, v) for s, v in enumerate((2., 4., 7.))] + [row('scratch', 0, math.nan)]
-    by = {r['arm']: r for r in summarise(rows)}
+    by = {r['arm']: r for r in means(rows)}
     assert by['convert']['read_mean'] == 3 and by['convert']['read_std'] == pytest.approx(7**.5, abs=1e-4) and by['convert']['seeds'] == 3
     assert math.isnan(by['scratch']['read_mean']) and math.isnan(by['scratch']['read_std'])
     m, s, each = paired(rows, 'copy', 'convert', 'frechet')
@@ -67,12 +67,12 @@ def test_nothing_is_done_twice_and_what_stopped_goes_on(tmp_path, monkeypatch):
     training.train(arm_config('joint', 0, out=str(runs), **{k: v for k, v in small.items() if k != 'n'}), progress=False)
     assert done == [0]
     stop = False
-    run_jobs([('joint', 0), ('real', 0)], runs, **small)
+    run_jobs(one_run, [('joint', 0), ('real', 0)], runs, **small)
     assert done == [0, 1]                                                        # the second step alone
     before = (runs/'joint-0.json').read_text()
-    run_jobs([('joint', 0), ('real', 0)], runs, **small)
+    run_jobs(one_run, [('joint', 0), ('real', 0)], runs, **small)
     assert done == [0, 1] and (runs/'joint-0.json').read_text() == before
-    with pytest.raises(ValueError, match='another --runs'): run_jobs([('joint', 0)], runs, **small | dict(steps=3))
+    with pytest.raises(ValueError, match='another --runs'): run_jobs(one_run, [('joint', 0)], runs, **small | dict(steps=3))
     (runs/'costs.json').write_text(json.dumps({a: dict(parameters=1, trainable=1, kept=1, step_ms=m) for a, m in (('convert', 2.), ('joint', 3.))}))
     record(runs, tmp_path/'out', 'typed', 'quiet')
     found = {r['arm']: r for r in read_table(tmp_path/'out'/'runs.csv')}

@@ -33,6 +33,42 @@ def test_recomputing_is_counted(size):
     assert parts['recomputing'] > 0 == cost.step_flops(size, 2, **shape)['recomputing']
 
 
+@pytest.mark.parametrize('checkpointing', [False, True])
+@pytest.mark.parametrize('patchify', ['2d', '3d'])
+@pytest.mark.parametrize('conversion', ['2d', '2d->3d', '2d+3d'])
+@pytest.mark.parametrize('image,side', [('image-mini', 4), ('sd3-tiny', 8)])
+def test_a_converted_model_has_the_counters_price(image, side, conversion, patchify, checkpointing):
+    "Frames, clips, copies and words: the closed form against PyTorch's counter, to the last FLOP."
+    shape = dict(input_size=side, frames=3, num_classes=10, conversion=conversion, patchify=patchify, checkpointing=checkpointing)
+    parts = cost.step_flops(image, 2, **shape)
+    assert sum(parts.values()) == cost.count_step(image, 2, **shape).get_total_flops()
+    assert (parts.get('text', 0) > 0) == (image == 'sd3-tiny') and (parts.get('copies', 0) > 0) == (conversion == '2d+3d')
+
+
+def test_three_dimensional_attention_is_where_the_price_is():
+    "Twice the frames: twice the linear layers, and more than that for one sequence of all of them."
+    grow = {c: [cost.step_flops('sd3-tiny', 1, input_size=16, frames=t, conversion=c)['attention'] for t in (8, 16)] for c in ('2d', '2d->3d')}
+    assert grow['2d'][1] == 2*grow['2d'][0] and 2 < grow['2d->3d'][1]/grow['2d->3d'][0] < 4
+
+
+def test_parts_and_memory_of_a_converted_model():
+    e = cost.estimate('sd3', 64, 10, device='H200', gpus=8, accumulate=8, in_channels=16, input_size=40, frames=24, patchify='3d', checkpointing=True, online=True, vae='dpvae', video_share=.8)
+    assert list(e.parts.values()) == [2_028_328_000, 99_840, 2_360_832] and e.learned == sum(e.parts.values()) == 2_030_788_672
+    assert e.tokens == 9_600 and e.memory['weights'] == e.memory['EMA'] == 4*e.learned and e.memory['teachers and VAE'] == 4*cost.vae_parameters('dpvae')
+    assert round(cost.vae_parameters('dpvae')/1e6) == 195                      # VideoDiT: "195M"
+    both = cost.memory('image-mini', 1, input_size=4, conversion='2d+3d')
+    assert both['EMA'] == both['gradients'] < both['weights']                    # the image model rests
+    steps = [sum(cost.step_flops('image-mini', 4, input_size=4, frames=f).values()) for f in (6, 1)]
+    mixed = cost.estimate('image-mini', 4, 10, device='H200', input_size=4, frames=6, video_share=.75)
+    assert mixed.step_flops == pytest.approx(.75*steps[0] + .25*steps[1]) and '75% clips' in str(mixed)
+
+
+def test_an_image_is_cheaper_to_encode_than_four_frames():
+    "DP-VAE's first network alone, against two."
+    image, four = (cost.vae_flops('dpvae', 32, f) for f in (1, 2))
+    assert 0 < 2*image < four
+
+
 def test_online_adds_teachers_and_vae():
     base, live = (cost.step_flops('S', 4, teachers='dinov2_s', online=o, vae='sd14') for o in (False, True))
     assert base['teachers'] == base['VAE'] == 0

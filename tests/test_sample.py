@@ -245,6 +245,20 @@ def test_more_errors(model, tmp_path, capsys):
     assert e.value.code == 2 and 'is not a run' in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_borrowed_run_stays_as_it_is(tmp_path, monkeypatch, capsys):
+    "A run of the package: pictures go to the folder one is in, and the command says so."
+    from align4gen.sample import samples_folder
+    from align4gen.train import Run, example_run
+    run = example_run(); before = sorted(run.path.rglob('*'))
+    monkeypatch.chdir(tmp_path)
+    assert align4gen_sample([str(run.path), '--n', '2', '--steps', '2']) == 0
+    said = capsys.readouterr().out
+    assert sorted(run.path.rglob('*')) == before and len([*(tmp_path/'samples'/'digits').glob('sample-seed0*')]) == 4 and 'samples/digits' in said and 'not yours' in said
+    assert samples_folder(run.trim(tmp_path/'mine')) == tmp_path/'mine'/'samples'
+    monkeypatch.setattr(os, 'access', lambda path, mode: False)                 # a disk that says no
+    assert str(samples_folder(Run(tmp_path/'mine'))) == 'samples/mine'
+
+
 # The samplers, beside those of diffusers
 
 W = torch.randn(8, 8, generator=torch.Generator().manual_seed(5)) / 8**.5

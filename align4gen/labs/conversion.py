@@ -5,20 +5,18 @@
 # %% auto #0
 __all__ = ['teachers', 'arms', 'controls', 'others', 'columns', 'fixed', 'arm_config', 'still', 'test_clips', 'real_features',
            'draw', 'change', 'test_latents', 'held_out_loss', 'judged', 'measure', 'counted', 'Stopwatch', 'costs',
-           'measure_control', 'one_run', 'all_jobs', 'run_jobs', 'mean_std', 'summarise', 'paired', 'run_rows',
-           'record', 'parser', 'main']
+           'measure_control', 'one_run', 'all_jobs', 'means', 'run_rows', 'record', 'parser', 'main']
 
 # %% ../../nbs/labs/conversion.ipynb #3d182c6e
 import argparse, json, time
-from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 import numpy as np, torch
 from safetensors.torch import load_file, save_file
 from .. import encoders, vae
 from ..config import TrainConfig, autocast
 from ..data import MovingDigits, replace_file, to_float, to_uint8, write_json, write_table
+from .core import paired, run_jobs, summarise
 from .evidence import commit, read_table
 from ..metrics import frechet_distance, read_rightly
 from ..objectives import Flow
@@ -230,19 +228,16 @@ def one_run(
     n:int=400, # Clips to measure on
     **changes, # Other fields of TrainConfig
 )->Path: # The JSON file
-    "Train and measure one arm with one seed, on one thread."
-    name = f'{arm}-{seed}'; folder, done = Path(runs)/name, Path(runs)/f'{name}.json'
-    if done.exists(): return done
-    threads = torch.get_num_threads(); torch.set_num_threads(1); steps = 0
-    try:
-        config = arm_config('convert' if arm in controls else arm, seed, **changes | dict(out=str(runs)))
-        if arm in controls: row, shown = measure_control(arm, seed, n, config.precision)
-        else:
-            run = train(resume=folder, progress=False) if folder.exists() else train(config, progress=False)
-            row, shown = measure(run.model(), seed, n, precision=config.precision); steps = config.steps
-    finally: torch.set_num_threads(threads)
+    "Train and measure one arm with one seed."
+    folder, done, steps = Path(runs)/f'{arm}-{seed}', Path(runs)/f'{arm}-{seed}.json', 0
+    config = arm_config('convert' if arm in controls else arm, seed, **changes | dict(out=str(runs)))
+    if arm in controls: row, shown = measure_control(arm, seed, n, config.precision)
+    else:
+        run = train(resume=folder, progress=False) if folder.exists() else train(config, progress=False)
+        row, shown = measure(run.model(), seed, n, precision=config.precision); steps = config.steps
     replace_file(done.with_suffix('.safetensors'), lambda part: save_file({k: v.contiguous() for k, v in shown.items()}, part))
     return write_json(done, dict(arm=arm, seed=seed, steps=steps) | {k: None if v != v else round(v, 5) for k, v in row.items()})
+
 
 # %% ../../nbs/labs/conversion.ipynb #dffd6584
 def all_jobs(
@@ -252,57 +247,18 @@ def all_jobs(
     "Everything there is to run: seed by seed, so that a stopped lab has whole seeds."
     return [(a, s) for s in range(seeds) for a in names]
 
-def run_jobs(
-    jobs:list, # (arm, seed)
-    runs:Path, # Folder
-    processes:int=1, # At a time, one thread each; 1: in this one
-    **options, # `n` and fields of TrainConfig: all jobs of a folder share them
-):
-    "Do what is not done yet. ValueError if the folder belongs to other settings."
-    said = Path(runs)/'settings.json'
-    if said.exists() and json.loads(said.read_text()) != options: raise ValueError(f'{runs} holds runs with {json.loads(said.read_text())}, not {options}: choose another --runs')
-    write_json(said, options)
-    todo = [(a, s) for a, s in jobs if not (Path(runs)/f'{a}-{s}.json').exists()]
-    if processes < 2:
-        for arm, seed in todo: one_run(arm, seed, runs, **options); print(f'{time.strftime("%H:%M:%S")} {arm}-{seed} done', flush=True)
-        return
-    with ProcessPoolExecutor(processes, mp_context=get_context('spawn')) as pool:
-        for done in [pool.submit(one_run, a, s, runs, **options) for a, s in todo]: print(f'{done.result().stem} done', flush=True)
 
 # %% ../../nbs/labs/conversion.ipynb #99981125
-def mean_std(
-    values:list, # Numbers; None counts as missing
-)->tuple: # (mean, standard deviation with n-1), nan where there are too few
-    "A mean and how far single seeds are from it."
-    v = [x for x in values if x is not None and x == x]
-    return (float(np.mean(v)) if v else float('nan')), (float(np.std(v, ddof=1)) if len(v) > 1 else float('nan'))
+fixed = ('steps', 'parameters', 'trainable', 'step_ratio', 'kept')
 
-def summarise(
+def means(
     rows:list, # Of runs.csv
 )->list: # One dict per arm
-    "Means and standard deviations over seeds."
-    out = []
-    for arm in dict.fromkeys(r['arm'] for r in rows):
-        mine = [r for r in rows if r['arm'] == arm]
-        row = {k: mine[0][k] for k in ('arm', 'steps', *fixed)} | dict(seeds=len(mine))
-        for k in columns: row |= {f'{k}_{w}': round(v, 5) for w, v in zip(('mean', 'std'), mean_std([r[k] for r in mine]))}
-        out.append(row)
-    return out
+    "Means and standard deviations over seeds, and what is the same for all seeds."
+    return summarise(rows, columns, fixed)
 
-def paired(
-    rows:list, # Of runs.csv
-    arm:str, # Whose value
-    base:str, # Minus whose
-    key:str, # One of `columns`
-)->tuple: # (mean, standard deviation, list): differences of the same seed
-    "What an arm changes."
-    value = {(r['arm'], r['seed']): r[key] for r in rows}
-    found = [value[arm, s] - value[base, s] for a, s in value if a == arm and (base, s) in value]
-    return *mean_std(found), found
 
 # %% ../../nbs/labs/conversion.ipynb #dff786e0
-fixed = ('parameters', 'trainable', 'step_ratio', 'kept')
-
 def run_rows(
     runs:Path, # Where `run_jobs` left them
     names:list, # Arms
@@ -311,7 +267,7 @@ def run_rows(
     "All runs of some arms, with what they cost."
     rows = []
     for arm in names:
-        mine = cost.get(arm, {}); facts = {k: mine.get(k, '') for k in fixed}
+        mine = cost.get(arm, {}); facts = {k: mine.get(k, '') for k in fixed[1:]}
         if mine and 'convert' in cost: facts['step_ratio'] = round(mine['step_ms']/cost['convert']['step_ms'], 3)
         for path in sorted(Path(runs).glob(f'{arm}-[0-9]*.json')):
             row = json.loads(path.read_text())
@@ -326,8 +282,8 @@ def record(
 ):
     "Gather what is finished into runs.csv, summary.csv, sweep.csv, curves.csv, samples.safetensors and info.json."
     cost = json.loads((runs/'costs.json').read_text()); rows = run_rows(runs, [*controls, *arms], cost)
-    write_table(out/'runs.csv', rows); write_table(out/'summary.csv', summarise(rows))
-    if more := run_rows(runs, [*others], {}): write_table(out/'sweep.csv', [{k: v for k, v in r.items() if k not in fixed} for r in more])
+    write_table(out/'runs.csv', rows); write_table(out/'summary.csv', means(rows))
+    if more := run_rows(runs, [*others], {}): write_table(out/'sweep.csv', [{k: v for k, v in r.items() if k not in fixed[1:]} for r in more])
     curves = [dict(arm=r['arm'], seed=r['seed'], step=int(e['step']), loss=round(e['denoise'], 5)) for r in rows if r['arm'] in arms for e in read_table(runs/f"{r['arm']}-{r['seed']}"/'eval.csv')]
     if curves: write_table(out/'curves.csv', curves)
     pictures = {f'{a}.{k}': v for a in [*controls, *arms] if (f := runs/f'{a}-0.safetensors').exists() for k, v in load_file(f).items()}
@@ -357,5 +313,5 @@ def main(
     p = parser(); a = p.parse_args(argv); names = a.arms.split(',')
     if odd := [x for x in names if x not in arms | controls]: p.error(f"--arms: no {odd[0]!r}, there are {', '.join([*controls, *arms])}")
     if not (a.runs/'costs.json').exists(): write_json(a.runs/'costs.json', costs())
-    run_jobs(all_jobs(1, tuple(others)) if a.sweep else all_jobs(a.seeds, tuple(names)), a.runs, a.jobs, n=a.n, steps=a.steps)
+    run_jobs(one_run, all_jobs(1, tuple(others)) if a.sweep else all_jobs(a.seeds, tuple(names)), a.runs, a.jobs, n=a.n, steps=a.steps)
     record(a.runs, a.out, ' '.join(['align4gen_lab conversion', *(argv or [])]), a.note)
