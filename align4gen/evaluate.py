@@ -34,7 +34,7 @@ from .datasets import BadVideo, ClipDataset, by_number, chances, fit_frames, fra
 from .encoders import Table
 from .metrics import Metric, Result
 from .objectives import samplers
-from .sample import fingerprint, made_with, sample_to
+from .sample import fingerprint, made_with, sample_to, samples_folder
 
 # %% ../nbs/09_evaluate.ipynb #38c31d38
 def digest(
@@ -600,7 +600,7 @@ def samples_for(
     conditional = bool(run.model(step=options.get('checkpoint')).num_classes)
     classes = labels.tolist() if conditional and (labels >= 0).all() else None
     what = {k: v for k, v in options.items() if k not in ('batch', 'progress', 'device')} | dict(checkpoint=options.get('checkpoint') or run.step)
-    return sample_to(run.path/'samples'/f'evaluate-{digest([classes, len(labels), format, what])}', run, len(labels), classes, format=format, **options)
+    return sample_to(samples_folder(run)/f'evaluate-{digest([classes, len(labels), format, what])}', run, len(labels), classes, format=format, **options)
 
 # %% ../nbs/09_evaluate.ipynb #6ba5dbe6
 class Results(dict):
