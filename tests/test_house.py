@@ -1,5 +1,5 @@
 """What no single notebook can know: that the parts of the house agree with each other."""
-import importlib.metadata, importlib.util, json, re, shutil, subprocess, sys
+import ast, importlib.metadata, importlib.util, json, re, shutil, subprocess, sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -170,6 +170,16 @@ def test_notebook_is_small_and_whole(path):
     assert path.stat().st_size < 500_000
     errors = [o['evalue'] for c in cells(path) for o in c.get('outputs', []) if o['output_type'] == 'error']
     assert errors == []
+
+
+@each_notebook
+def test_notebook_imports_apart(path):
+    "nbdev runs a cell that imports when it prepares the site, and none before it that does not: a cell imports, or does something."
+    for cell in cells(path):
+        code = source(cell)
+        if cell['cell_type'] != 'code' or re.search(r'^#\| *(export|eval: *false)', code, re.M) or 'nbdev_export()' in code: continue
+        kinds = {type(node) for node in ast.walk(ast.parse(re.sub(r'^[ \t]*[%!].*', '', code, flags=re.M)))}
+        assert not (kinds & {ast.Import, ast.ImportFrom} and kinds & {ast.Expr, ast.Assign}), f'move the import of this cell to one of its own:\n{code}'
 
 
 @each_notebook
