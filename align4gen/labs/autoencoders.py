@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['arms', 'controls', 'columns', 'bins', 'scales', 'drawn_columns', 'arm_config', 'test_clips', 'real_features',
            'one_channel', 'FrameCoder', 'FrameTrainer', 'FrameRun', 'train_coder', 'measure_pair', 'spread',
-           'measure_latents', 'measure_coder', 'in_own_scale', 'diffusion_config', 'draw', 'denoising_loss',
-           'judge_model', 'diffuse', 'generation_scales', 'one_run', 'all_jobs', 'finished', 'tables', 'record',
-           'parser', 'main']
+           'measure_latents', 'measure_coder', 'in_own_scale', 'diffusion_config', 'draw', 'judge_model', 'diffuse',
+           'generation_scales', 'one_run', 'all_jobs', 'finished', 'tables', 'record', 'parser', 'main']
 
 # %% ../../nbs/labs/autoencoders.ipynb #b33ae590
 import argparse, json
@@ -19,13 +18,12 @@ from diffusers import AutoencoderKL
 from fastcore.basics import patch
 from safetensors.torch import load_file, save_file
 from .. import encoders, metrics, vae
-from ..config import TrainConfig, autocast
+from ..config import TrainConfig
 from ..data import MovingDigits, replace_file, to_float, to_uint8, write_json, write_table
 from ..dpvae import DPVAE, PatchDiscriminator, channel_statistics
-from .conversion import change
+from .conversion import change, denoising_loss
 from .core import run_jobs, summarise
 from .evidence import commit
-from ..objectives import Flow
 from ..sample import Sampling
 from ..train import begin, build_model, machine, ready_config, train
 from ..train_dpvae import DPCore, DPRun, DPTrainer, DPVAEConfig, key_latents, read_keys, ready_dpvae
@@ -226,20 +224,6 @@ def draw(
     "Clips from one model."
     s = Sampling(model, steps, guidance=guidance, seed=1234 + seed, vae=coder, precision=precision, frames=8)
     return torch.cat([s.draw(i.tolist(), labels[i]) for i in torch.arange(len(labels)).split(100)])
-
-@torch.no_grad()
-def denoising_loss(
-    model:nn.Module, # In eval mode
-    z:torch.Tensor, # n t c h w: latents of held-out clips
-    labels:torch.Tensor, # n
-    precision:str='fp32', # 'fp32' or 'bf16'
-)->float:
-    "Mean squared error at evenly spaced noise times, the same noise for every model."
-    flow, g, errors, times = Flow(), torch.Generator().manual_seed(0), [], (torch.arange(len(z)) + .5)/len(z)
-    for x, y, t in zip(*(v.split(64) for v in (z, labels, times))):
-        xt, t, target = flow.corrupt(x, t, generator=g)
-        with autocast(precision): errors.append(flow.error(model(xt, t, y), target))
-    return torch.cat(errors).mean().item()
 
 # %% ../../nbs/labs/autoencoders.ipynb #61f0bee0
 drawn_columns = ('loss', 'frechet', 'read', 'change')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['teachers', 'arms', 'controls', 'others', 'columns', 'fixed', 'arm_config', 'still', 'test_clips', 'real_features',
-           'draw', 'change', 'test_latents', 'held_out_loss', 'judged', 'measure', 'counted', 'Stopwatch', 'costs',
+           'draw', 'change', 'test_latents', 'denoising_loss', 'judged', 'measure', 'counted', 'Stopwatch', 'costs',
            'measure_control', 'one_run', 'all_jobs', 'means', 'run_rows', 'record', 'parser', 'main']
 
 # %% ../../nbs/labs/conversion.ipynb #3d182c6e
@@ -22,7 +22,7 @@ from ..metrics import frechet_distance, read_rightly
 from ..objectives import Flow
 from ..sample import Sampling
 from ..source import Batch, Memory, one_frame
-from ..train import Run, Trainer, build_model, machine, ready_config, train
+from ..train import Trainer, build_model, machine, ready_config, train
 from ..vdit import VDiT, count_parameters
 from ..videodit import count_kept, inflate, trained_image_dit
 
@@ -119,15 +119,15 @@ def test_latents(
     return vae.load('mini').encode(to_float(videos)), labels[:n]
 
 @torch.no_grad()
-def held_out_loss(
+def denoising_loss(
     model:torch.nn.Module, # In eval mode
-    stills:bool=False, # On single frames
+    latents:torch.Tensor, # `n t c h w`
+    labels:torch.Tensor, # `n`
     precision:str='fp32', # 'fp32' or 'bf16'
 )->float:
-    "Mean denoising error at evenly spaced noise times."
-    (z, y), flow, g, errors = test_latents(stills), Flow(), torch.Generator().manual_seed(0), []
-    times = (torch.arange(len(z)) + .5) / len(z)
-    for z, y, t in zip(*(x.split(64) for x in (z, y, times))):
+    "Mean denoising error at evenly spaced noise times, the same noise for every model."
+    flow, g, errors, times = Flow(), torch.Generator().manual_seed(0), [], (torch.arange(len(latents)) + .5) / len(latents)
+    for z, y, t in zip(*(x.split(64) for x in (latents, labels, times))):
         xt, t, target = flow.corrupt(z, t, generator=g)
         with autocast(precision): errors.append(flow.error(model(xt, t, y), target))
     return torch.cat(errors).mean().item()
@@ -160,7 +160,7 @@ def measure(
     for stills in [False, True][:1 if isinstance(model, VDiT) else 2]: # a V-DiT has one length of clip
         ask = partial(draw, model, frames=1 if stills else 6, seed=seed, steps=steps, precision=precision)
         free, guided = ask(torch.arange(n) % 10), ask(torch.arange(max(10, n//8)) % 10, guidance=3.)
-        row |= judged(free, guided, stills) | {'image_loss' if stills else 'loss': held_out_loss(model, stills, precision)}
+        row |= judged(free, guided, stills) | {'image_loss' if stills else 'loss': denoising_loss(model, *test_latents(stills), precision)}
         shown['images' if stills else 'clips'] = to_uint8(guided[:10] if stills else guided[[0, 1, 3, 5, 7]])
     return row, shown
 
