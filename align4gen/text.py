@@ -344,16 +344,16 @@ def write_text_shard(
 ):
     "Some captions and what the encoders say about them."
     tensors = {k: v.to('cpu', torch.bfloat16).contiguous() for k, v in vars(prompt).items()}
-    about = dict(captions=json.dumps(captions), recipe=json.dumps(recipe, sort_keys=True))
-    replace_file(path, lambda part: save_file(tensors, part, about))
+    about = json.dumps(dict(captions=captions, recipe=recipe))                             # one entry: safetensors writes several in any order
+    replace_file(path, lambda part: save_file(tensors, part, dict(shard=about)))
 
 def read_text_shard(
     path:Path, # Of a shard
 )->tuple: # (captions, recipe); only the header is read
     "What a shard holds; ValueError if it is damaged."
     try:
-        with safe_open(path, 'pt') as f: about = f.metadata()
-        return json.loads(about['captions']), json.loads(about['recipe'])
+        with safe_open(path, 'pt') as f: about = json.loads(f.metadata()['shard'])
+        return about['captions'], about['recipe']
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as e: raise ValueError(f'{path} is damaged ({e}): delete it and run align4gen_text again, it makes only what is missing') from None
 
 def text_shards(
