@@ -195,6 +195,7 @@ class DPVAE(nn.Module):
     ):
         super().__init__()
         self.key, self.E_r, self.D, self.settings, self.name = key.eval().requires_grad_(False), E_r, D, settings, name
+        if chunk < 1 or (overlap or 0) < 0: raise ValueError(f'chunk should be at least 1 and overlap at least 0, not {chunk} and {overlap}')
         self.chunk, self.overlap, self.tile, self.dtype = chunk, overlap, tile, dtype
         self.channels, self.stride = channels_and_stride(key.config)
         self.temporal_stride, self.key_encoder = 2**settings['stages'], settings['key_encoder']
@@ -367,7 +368,7 @@ def encode_moments(self:DPVAE,
     video:torch.Tensor, # b t 3 h w in [-1, 1]; h, w multiples of `stride`; any t
 )->tuple: # (mean, std) of the latents, each b ceil(t/t_q) c h/stride w/stride, scaled
     "The posterior of every latent; one frame alone is an image and goes through E_k."
-    frames = video_frames(video, 3, self.stride)
+    video = video.to(self.key.dtype); frames = video_frames(video, 3, self.stride)
     if video.shape[1] == 1: m = each_chunk(lambda x: self.key_moments(x[:, None]), frames, self.chunk, self.dtype)
     else: m = self.run_video(lambda x: self.moments(x)[0], pad_end(video, self.temporal_stride), False)
     mean, log = m.chunk(2, 2)
@@ -393,9 +394,9 @@ def decode(self:DPVAE,
 )->torch.Tensor: # b frames 3 h*stride w*stride in [-1, 1]
     "Scaled latents back to video; one latent alone is an image unless `frames` says otherwise."
     z, n, q = video_frames(latents, self.channels).float(), latents.shape[1], self.temporal_stride
-    frames = frames or (1 if n == 1 else n*q)
+    frames = (1 if n == 1 else n*q) if frames is None else frames
     if -(-frames//q) != n: raise ValueError(f'{n} latents hold {(n - 1)*q + 1} to {n*q} frames, not {frames}')
-    z = (z*self.std + self.mean).unflatten(0, (-1, n))
+    z = (z*self.std + self.mean).to(self.key.dtype).unflatten(0, (-1, n))
     if frames == 1: x = each_chunk(lambda v: self.key_decode(v[:, None]), z[:, 0], self.chunk, self.dtype)
     else: x = self.run_video(self.D, z, True)
     return x[:, :frames].clamp(-1, 1)
@@ -534,7 +535,10 @@ class PatchDiscriminator(nn.Sequential):
         for i, (a, b) in enumerate(zip(widths, widths[1:])):
             steps += [nn.Conv3d(a, b, (depth, 4, 4), (1, 2, 2), (depth//2, 1, 1)), *([nn.GroupNorm(8, b)] if i else []), nn.LeakyReLU(.2)]
         super().__init__(*steps, nn.Conv3d(widths[-1], 1, (depth, 3, 3), padding=(depth//2, 1, 1)))
-    def forward(self, video): return super().forward(video.transpose(1, 2))[:, 0]    # b t 3 h w -> b t rows columns
+    def forward(self, video): # b t 3 h w -> b t rows columns
+        layers = sum(isinstance(m, nn.Conv3d) for m in self) - 1
+        if min(video.shape[-2:]) < 2**layers: raise ValueError(f'the critic halves the sides {layers} times: frames of {2**layers} pixels at least, not {video.shape[-2]} x {video.shape[-1]}')
+        return super().forward(video.transpose(1, 2))[:, 0]
 
 def judge_loss(
     real:torch.Tensor, # Verdicts on real clips
@@ -604,6 +608,7 @@ def forward(self:DPLoss,
     step:int=None, # Of the training; None: after `start`
 )->tuple: # (total, dict of detached terms: recon, key, mean, deviation, lpips, disc)
     "The generator's loss (VideoDiT, eq. 4)."
+    video_frames(video, 3, self.vae.stride)                                      # says what is wrong with the shape
     video, w = pad_end(video, self.vae.temporal_stride), self.weight
     out, x_hat = self.terms(video)
     total = sum(w.get(k, w['reg'])*v for k, v in out.items())

@@ -108,6 +108,7 @@ def check_videos(
     if not videos.is_floating_point(): raise ValueError(f'videos are floating point in [-1, 1], not {videos.dtype}: see data.to_float')
     if videos.numel() == 0: raise ValueError(f'no videos: {tuple(videos.shape)}')
     low, high = (x.item() for x in videos.detach().float().aminmax())
+    if low != low or high != high: raise ValueError(f'{(~videos.isfinite()).flatten(1).any(1).sum()} of {len(videos)} clips hold values that are no numbers (NaN)')
     if not -1-tolerance <= low <= high <= 1+tolerance: raise ValueError(f'videos are in [-1, 1], these are in [{low:.3g}, {high:.3g}]: see data.to_float')
     if low >= 0 and len(videos) > 1: warnings.warn(f'no value below 0 in {len(videos)} clips: are these videos in [0, 1]? Ours are in [-1, 1]', stacklevel=3)
     return videos.detach()
@@ -294,7 +295,7 @@ def _frechet_merge(self, other):
 def _frechet_compute(self)->Result:
     "The distance; ValueError that says which videos are missing."
     for which, m in (('generated', self.moments), ('real', self.real)):
-        if m.n < 2: raise ValueError(f"{self.name}: {m.n} features of {which} videos, at least 2 are needed: call update(videos{', real=True' if which == 'real' else ''})")
+        if m.n < 2: raise ValueError(f"{self.name}: {m.n} features of {which} videos, at least 2 are needed: give more clips (update(videos{', real=True' if which == 'real' else ''}), or --n)")
     r = self.result(frechet_distance(self.moments, self.real, self.divisor))
     r.protocol |= dict(features=self.moments.n, real_features=self.real.n)
     return r
@@ -500,6 +501,7 @@ class InceptionScore(Metric):
         shuffle:int=42, # Seed of the shuffle before the cut; None: no shuffle
         **facts, # For the protocol
     ):
+        if not isinstance(splits, int) or splits < 1: raise ValueError(f'{name}: splits should be an integer, at least 1, not {splits!r}')
         self.extractor, self.splits, self.shuffle = extractor, splits, shuffle
         super().__init__(name, **extractor.facts() | dict(splits=splits, shuffle=shuffle, std_over='splits') | facts)
     def reset(self):
@@ -732,7 +734,9 @@ for _e in [
 
 # %% ../nbs/09_metrics.ipynb #457b3baf
 def _pair(score, how):
-    def build(name, weights=None, device=None, **facts): return ClipMean(name, score, 'pairs', how=how, **facts)
+    def build(name, weights=None, device=None, **facts):
+        if weights: raise ValueError(f'{name} is a formula and takes no weights, not {str(weights)!r}')
+        return ClipMean(name, score, 'pairs', how=how, **facts)
     return build
 
 for _e in [
@@ -751,7 +755,9 @@ def load(
 )->Metric:
     "A metric by name; ValueError lists the names."
     if name not in registry: raise ValueError(f"no metric {name!r}: there are {', '.join(registry)}")
-    return registry[name].build(name, weights, **options)
+    entry = registry[name]; known = (*entry.options, *['real']*(entry.needs == 'real'), 'device', 'data', 'split', 'stride', 'seed')
+    if odd := [k for k in options if k not in known]: raise ValueError(f"{name} has no option {odd[0]!r}: it has {', '.join(known)}")
+    return entry.build(name, weights, **options)
 
 def table()->Table: # One row per metric
     "Everything in the registry: what it measures, what it needs, what it wants to be, what can be set."

@@ -11,7 +11,7 @@ __all__ = ['noise_for', 'condition_of', 'class_labels', 'look_up', 'text_reader'
            'save_pictures', 'sample_parser', 'TextToVideo']
 
 # %% ../nbs/08_sample.ipynb #6571cf8c
-import argparse, hashlib, json, os, platform, subprocess, warnings
+import argparse, hashlib, json, math, os, platform, subprocess, warnings
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -142,12 +142,14 @@ class Sampling:
         frames:int=None, # Of a video, where a latent holds several; None: as the run's clips, or all that the latents hold
     ):
         find_sampler(sampler, steps)
+        if not isinstance(guidance, (int, float)) or not math.isfinite(guidance): raise ValueError(f'guidance should be a number, 1 is off, not {guidance!r}')
         self.run, self.ema, self.checkpoint = (run_or_model, ema, checkpoint) if hasattr(run_or_model, 'checkpoints') else (None, None, None)
         self.model = self.load(run_or_model, device)
         self.device, c = next(self.model.parameters()).device, self.model.config
         self.objective = objective or (self.run.objective if self.run else Flow())
         self.coder = vae or (self.run.vae.to(self.device) if self.run else vaes.load('mini'))
         self.precision, self.compile = settle_precision(precision, self.device), compile
+        if (kind := next(self.model.parameters()).dtype) != torch.float32 and self.precision == 'fp32': raise ValueError(f"the model's weights are {kind}: say precision='bf16', or model.float()")
         self.sampler = sampler or ('euler' if isinstance(self.objective, Flow) else 'ddim')
         self.steps, self.guidance, self.seed = steps, guidance, seed
         self.shape = (c['frames'], c['in_channels'], c['input_size'], c['input_size'])
@@ -274,6 +276,7 @@ def trajectory(
     **options, # steps, sampler, guidance, seed, ...: see `Sampling`
 )->dict: # 'times': k floats; 'sees' and 'believes': `k t c h w` in [-1, 1], what went in and the clean clip it implied; 'label'
     "One video on its way from noise, as the model saw it and as it believed it to be."
+    if moments is not None and moments < 1: raise ValueError(f'moments should be at least 1, or None for all, not {moments}')
     s, kept = Sampling(run_or_model, **options), []
     labels, told = s.labels(1, 0 if label is None and condition_of(s.model) == 'classes' else label)
     s.draw([index], labels, lambda i, t, x, x0: kept.append((t, x[0].cpu(), x0[0].cpu())))
@@ -548,7 +551,9 @@ def asked(
     a.n = a.n if a.n is not None else len(prompts) if prompts else 20
     if a.n < 1 or a.steps < 1: raise ValueError(f'n and steps should be at least 1, not {a.n} and {a.steps}')
     if prompts: return [prompts[i % len(prompts)] for i in range(a.n)]       # in turn
-    return [int(c) for c in a.classes.split(',')] if a.classes else None
+    if not a.classes: return None
+    try: return [int(c) for c in a.classes.split(',')]
+    except ValueError: raise ValueError(f'--classes takes numbers with commas between them, for example 3,1,4, not {a.classes!r}') from None
 
 def samples_folder(
     run, # A Run

@@ -28,6 +28,7 @@ def video_frames(
     if video.ndim != 5: raise ValueError(f'a video batch is b t c h w (5 axes), not {tuple(video.shape)}: one clip needs video[None]')
     if not video.is_floating_point(): raise ValueError(f'a video is floating point in [-1, 1], not {video.dtype}: see data.to_float')
     h, w = video.shape[-2:]
+    if 0 in video.shape: raise ValueError(f'an empty batch: b t c h w = {tuple(video.shape)}')
     if video.shape[2] != channels: raise ValueError(f'{channels} channels on axis 2 of b t c h w, not {video.shape[2]} in {tuple(video.shape)}')
     if h % stride or w % stride: raise ValueError(f'height and width must be multiples of {stride}, not {h} x {w}: crop or resize first')
     return rearrange(video, 'b t c h w -> (b t) c h w')
@@ -96,7 +97,7 @@ def encode_moments(self:FrameVAE,
     video:torch.Tensor, # b t 3 h w in [-1, 1]; h, w multiples of `stride`
 )->tuple: # (mean, std) of the latents, each b t c h/stride w/stride, scaled
     "The posterior of every latent; sample it again whenever you like without running the encoder."
-    frames = video_frames(video, 3, self.stride)
+    frames = video_frames(video, 3, self.stride).to(self.model.dtype)
     mean, std = each_chunk(lambda x: posterior(self.model, x), frames, self.chunk, self.dtype)
     return tuple(rearrange(z, '(b t) c h w -> b t c h w', b=len(video)) for z in ((mean - self.mean)/self.std, std/self.std))
 
@@ -120,7 +121,7 @@ def decode(self:FrameVAE,
 )->torch.Tensor: # b t 3 h*stride w*stride in [-1, 1]
     "Scaled latents back to video."
     z = video_frames(latents, self.channels).float() * self.std + self.mean
-    frames = each_chunk(lambda x: self.model.decode(x).sample, z, self.chunk, self.dtype)
+    frames = each_chunk(lambda x: self.model.decode(x).sample, z.to(self.model.dtype), self.chunk, self.dtype)
     return rearrange(frames.clamp(-1, 1), '(b t) c h w -> b t c h w', b=len(latents))
 
 # %% ../nbs/03_vae.ipynb #14510c78
