@@ -7,7 +7,8 @@ __all__ = ['backdrops', 'digit_images', 'random_numbers', 'bounce', 'heading', '
            'photographs', 'window', 'drift_path', 'to_float', 'to_uint8', 'clip_numbers', 'digit_path',
            'photo_backdrop', 'plain_backdrop', 'render_clips', 'replace_file', 'write_json', 'write_table',
            'draw_clips', 'cached_clips', 'MovingDigits', 'clip_batch', 'film_strip', 'picture_figure', 'show_videos',
-           'video_grid', 'enlarge', 'gif_bytes', 'Gif', 'animate', 'xt_slice', 'show_xt', 'write_video', 'read_video']
+           'video_grid', 'enlarge', 'gif_bytes', 'Gif', 'animate', 'xt_slice', 'draw_xt', 'show_xt', 'write_video',
+           'read_video']
 
 # %% ../nbs/00_data.ipynb #88421757
 import base64, csv, io, json, os, re, secrets
@@ -426,22 +427,30 @@ def xt_slice(
     return rearrange(video[:, :, row], 't c w -> c t w')
 
 # %% ../nbs/00_data.ipynb #1a3763d0
+def draw_xt(
+    axs, # Two matplotlib axes: for the frame, for the slice
+    video:torch.Tensor, # t c h w; uint8 in [0, 255] or floating point in [-1, 1]
+    row:int, # Which row y of the frame
+):
+    "The first frame with a row marked, and that row through time, stretched to the same height (Align4Gen, Fig. 4)."
+    video = enlarge(video, 1)
+    axs[0].imshow(rearrange(video[0], 'c h w -> h w c'), interpolation='nearest')
+    axs[1].imshow(rearrange(xt_slice(video, row), 'c t w -> t w c'), interpolation='nearest', aspect='auto')
+    for colour, width in (('black', 3), ('white', 1.2)): axs[0].axhline(row, color=colour, lw=width)     # seen on any picture
+    axs[0].set_ylabel('y'); axs[1].set_ylabel('time')
+    for ax in axs: ax.set(xticks=[], yticks=[], xlabel='x')
+
 def show_xt(
     video:torch.Tensor, # t c h w; uint8 in [0, 255] or floating point in [-1, 1]
     row:int=None, # Which row y of the frame; None is the middle one
     scale:float=None, # Screen pixels per video pixel; None fits about 160 screen pixels a frame
 ):
-    "A matplotlib Figure: the first frame with the row marked in green, and the row through time, stretched to the same height."
+    "A matplotlib Figure: the first frame with the row marked, and the row through time, stretched to the same height."
     import matplotlib.pyplot as plt
-    video = enlarge(video, 1)
     row, h, w = video.shape[-2]//2 if row is None else row, *video.shape[-2:]
     scale = scale or max(1, 160 // h)
     fig, axs = plt.subplots(1, 2, figsize=(2.1*w*scale/100, h*scale/100), dpi=100)
-    axs[0].imshow(rearrange(video[0], 'c h w -> h w c'), interpolation='nearest')
-    axs[1].imshow(rearrange(xt_slice(video, row), 'c t w -> t w c'), interpolation='nearest', aspect='auto')
-    axs[0].axhline(row, color='lime')
-    axs[0].set_ylabel('y'); axs[1].set_ylabel('time')
-    for ax in axs: ax.set(xticks=[], yticks=[], xlabel='x')
+    draw_xt(axs, video, row)
     plt.close(fig)
     return fig
 

@@ -368,7 +368,7 @@ def encode_moments(self:DPVAE,
     video:torch.Tensor, # b t 3 h w in [-1, 1]; h, w multiples of `stride`; any t
 )->tuple: # (mean, std) of the latents, each b ceil(t/t_q) c h/stride w/stride, scaled
     "The posterior of every latent; one frame alone is an image and goes through E_k."
-    video = video.to(self.key.dtype); frames = video_frames(video, 3, self.stride)
+    frames, video = video_frames(video, 3, self.stride).to(self.key.dtype), video.to(self.key.dtype)
     if video.shape[1] == 1: m = each_chunk(lambda x: self.key_moments(x[:, None]), frames, self.chunk, self.dtype)
     else: m = self.run_video(lambda x: self.moments(x)[0], pad_end(video, self.temporal_stride), False)
     mean, log = m.chunk(2, 2)

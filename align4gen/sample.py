@@ -19,7 +19,7 @@ import numpy as np, torch
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 from . import __version__, vae as vaes
-from .data import read_video, replace_file, show_videos, show_xt, to_uint8, video_grid, write_json, write_video, xt_slice
+from .data import draw_xt, read_video, replace_file, show_videos, show_xt, to_uint8, video_grid, write_json, write_video
 from .objectives import Diffusion, Flow, find_sampler, samplers
 
 # %% ../nbs/08_sample.ipynb #44a00fa0
@@ -374,16 +374,13 @@ def show_xts(
     row:int=None, # Which row of the frame; None is the middle one
     scale:float=None, # Screen pixels per video pixel
 ):
-    "A matplotlib Figure: for each video its first frame with the row marked in green, and beside it that row through time (Align4Gen, Fig. 4)."
-    parts = []
-    for video in videos.values():
-        video = video if video.dtype == torch.uint8 else to_uint8(video)
-        (h, w), y = video.shape[-2:], video.shape[-2]//2 if row is None else row
-        line = xt_slice(video, y).repeat_interleave(-(-h//len(video)), 1)[:, :h]
-        frame = video[0].clone(); frame[:, y] = torch.tensor([[0], [255], [0]], dtype=torch.uint8)
-        parts.append(torch.cat([frame, torch.full((3, h, 2), 255, dtype=torch.uint8), torch.nn.functional.pad(line, (0, 0, 0, h-line.shape[1]))], 2))
-    wide = torch.stack(parts)[:, None]
-    return show_videos(wide, titles=[*videos], scale=scale or max(1, 140 // wide.shape[-2]))
+    "A matplotlib Figure: for each video its first frame with the row marked, and beside it that row through time (Align4Gen, Fig. 4)."
+    import matplotlib.pyplot as plt
+    h, w = next(iter(videos.values())).shape[-2:]; scale = scale or max(1, 140 // h)
+    fig, axs = plt.subplots(len(videos), 2, figsize=(2.2*w*scale/100, 1.25*h*scale/100*len(videos)), dpi=100, squeeze=False, layout='constrained')
+    for pair, (name, video) in zip(axs, videos.items()): draw_xt(pair, video, h//2 if row is None else row); pair[0].set_title(name, fontsize=9, loc='left')
+    plt.close(fig)
+    return fig
 
 def save_side_by_side(
     folder:str|Path, # Where to write

@@ -162,6 +162,40 @@ def test_bad_files_are_named_and_never_replaced(tmp_path):
     with pytest.raises(ValueError, match='not one clip'): evaluate(open_clips(tmp_path, frames=6, resolution=16), metrics=['clip-mini'], allow_bad=12, **quiet)
 
 
+def test_a_fingerprint_is_of_contents(two, tmp_path):
+    "The same names and sizes, other pixels: another protocol."
+    one, other = write(tmp_path/'one'/'real', digits(8).videos), write(tmp_path/'other'/'real', digits(8, seed=3).videos)
+    assert [f.stat().st_size for f in sorted(one.iterdir())] == [f.stat().st_size for f in sorted(other.iterdir())]
+    a, b = (evaluate(digits(8, seed=1), folder, **quiet)['fvd-mini'] for folder in (one, other))
+    assert a.hash != b.hash
+    with pytest.warns(UserWarning, match='listing'): measures.compare(a, b)
+    again = shutil.copytree(one, tmp_path/'copy'/'real')
+    assert folder_clips(again, frames=6).listing() == folder_clips(one, frames=6).listing()
+    first = sorted(one.iterdir())[0]; state = first.stat()
+    np.save(first, 255 - np.load(first)); os.utime(first, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+    assert folder_clips(again, frames=6).listing() != folder_clips(one, frames=6).listing()
+
+
+def test_sizes_are_not_mixed_in_silence(tmp_path):
+    folder = write(tmp_path/'mixed', [*digits(3).videos, digits(1, size=24).videos[0]])
+    with pytest.raises(ValueError, match='003.npy.*24 pixels, that of the first file 16.*--resolution'): evaluate(folder, digits(4, seed=1), frames=6, **quiet)
+    assert evaluate(folder, digits(4, seed=1), frames=6, resolution=16, **quiet)['fvd-mini'].protocol['resolution'] == '16x16'
+
+
+@pytest.mark.parametrize('text, told', [('{"files": ', 'is damaged'), ('{"files": {"000.npy": null}}', 'needs files .name to class. and frames'), ('[1]', None), ('{"name": "somebody"}', None)])
+def test_manifests_of_others(tmp_path, text, told):
+    folder = write(tmp_path/'samples', digits(4).videos); (folder/'manifest.json').write_text(text)
+    if told is None: assert len(folder_clips(folder, frames=6)) == 4
+    else:
+        with pytest.raises(ValueError, match=f'manifest.json.*{told}'): folder_clips(folder)
+
+
+@pytest.mark.parametrize('what', ['n', 'frames', 'interval', 'resolution'])
+def test_counts_are_at_least_one(two, tmp_path, capsys, what):
+    with pytest.raises(ValueError, match=f'{what} should be at least 1, not 0'): open_clips(two[0], **{what: 0})
+    assert ask(two, tmp_path, f'--{what}', '0') == 2 and 'at least' in capsys.readouterr().err
+
+
 def test_pairs_are_in_order(tmp_path):
     a, b = write(tmp_path/'a', digits(11).videos), write(tmp_path/'b', digits(11).videos)
     assert evaluate(a, b, ['psnr', 'ssim'], n=7, frames=6, **quiet)['psnr'].value == 100

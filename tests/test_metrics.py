@@ -89,7 +89,7 @@ def test_compare_warns_and_names():
 
 @pytest.mark.parametrize('name', ours)
 @pytest.mark.parametrize('wrong, says', [(lambda v: v*127.5 + 127.5, 'these are in'), (lambda v: (v*127.5 + 127.5).byte(), 'to_float'), (lambda v: v[0], '5 axes'),
-                                         (lambda v: v*float('nan'), 'these are in'), (lambda v: v[:0], 'no videos')])
+                                         (lambda v: v*float('nan'), 'no numbers'), (lambda v: v[:0], 'no videos')])
 def test_wrong_videos_are_refused(name, wrong, says, clips):
     with pytest.raises(ValueError, match=says): metrics.load(name).update(wrong(clips[1]), wrong(clips[0]) if name in ('psnr', 'ssim') else None, labels=clips[2])
 
@@ -184,6 +184,14 @@ def test_clip_from_a_folder(tmp_path, clips):
 class Program(torch.nn.Module):
     def forward(self, x, rescale: bool = False, resize: bool = False, return_features: bool = False):
         return x.float().mean((2, 3, 4)).softmax(1) if not return_features else x.float().mean((3, 4)).flatten(1)
+
+def test_what_a_metric_does_not_know_is_an_error():
+    with pytest.raises(ValueError, match="fvd-mini has no option 'extracter': it has divisor, extractor"): metrics.load('fvd-mini', extracter='mini_mae')
+    with pytest.raises(ValueError, match="is-mini has no option 'split"): metrics.load('is-mini', splitss=2)
+    with pytest.raises(ValueError, match='splits should be an integer.*abc'): metrics.load('is-mini', splits='abc')
+    with pytest.raises(ValueError, match='takes no weights'): metrics.load('ssim', 'nope.pt')
+    with pytest.raises(ValueError, match='1 of 2 clips hold values that are no numbers'): metrics.load('clip-mini').update(torch.tensor([0., float('nan')])[:, None, None, None, None].expand(-1, 6, 3, 16, 16))
+
 
 def test_a_program_runs_only_if_it_is_the_one_meant(tmp_path, clips):
     path = tmp_path/'p.pt'; torch.jit.script(Program()).save(str(path))
