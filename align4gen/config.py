@@ -200,8 +200,8 @@ def check_image(
     c, prompts = config, reads_prompts(config)
     for name in ('text', 'captions'):
         if getattr(c, name) and not prompts: raise ValueError(f"{name}={getattr(c, name)!r} is for a model that reads prompts: model='videodit' with image='sd3', a folder with transformer/, or 'sd3-tiny'")
+    if c.model == 'videodit' and c.image != 'random' and c.objective != 'flow': raise ValueError(f"objective={c.objective!r}: the image model answers a velocity, so objective should be 'flow'")
     if not prompts: return
-    if c.objective != 'flow': raise ValueError(f"objective={c.objective!r}: Stable Diffusion 3 answers a velocity, so objective should be 'flow'")
     if c.judge: raise ValueError(f"judge={c.judge!r} compares with class numbers, and this model reads prompts: leave it empty ('')")
     if not files: return
     if c.image not in ('sd3', 'sd3-tiny') and not (Path(c.image)/'transformer').is_dir():

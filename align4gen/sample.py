@@ -61,7 +61,7 @@ def class_labels(
 # %% ../nbs/08_sample.ipynb #533cefcd
 def look_up(
     captions:list, # Of str
-    text:str|Path='', # Folder made by align4gen_text
+    text:str|Path='', # Folder made by align4gen_text, or prompts/ of a run
     sd3:str|Path='', # Folder with SD3's text encoders, as on the Hub: then any caption will do
 ): # Prompt of as many captions, on the CPU
     "What the text encoders say about captions, from a table or from themselves; the chapter about text is a later one, hence the import inside."
@@ -71,12 +71,13 @@ def look_up(
 
 def text_reader(
     sd3:str|Path, # Folder with SD3's text encoders, as on the Hub
-    text:str|Path='', # Folder made by align4gen_text, as the model knows it: the encoders answer at that length, with T5 or without
+    text:str|Path='', # Folder made by align4gen_text, or prompts/ of a run: the encoders answer as they did then
 ): # list of captions -> Prompt
-    "The text encoders, loaded once and asked often."
-    from align4gen.text import PromptTable, load_text_encoders
-    made = PromptTable(text).recipe if text else dict(words=256, t5=True)
+    "The text encoders, loaded once and asked often; ValueError if a folder was made by others."
+    from align4gen.text import PromptTable, check_same_encoders, load_text_encoders
+    table = PromptTable(text) if text else None; made = table.recipe if table else dict(words=256, t5=True)
     read = load_text_encoders(sd3, made['words'], t5=made['t5'])
+    if table: check_same_encoders(table, read(['']))
     return lambda captions: read(captions).to(dtype=torch.bfloat16)                # as a table keeps them
 
 def in_turn(
@@ -153,7 +154,10 @@ class Sampling:
         self.sampler = sampler or ('euler' if isinstance(self.objective, Flow) else 'ddim')
         self.steps, self.guidance, self.seed = steps, guidance, seed
         self.shape = (c['frames'], c['in_channels'], c['input_size'], c['input_size'])
+        if (text or sd3) and condition_of(self.model) != 'prompts': raise ValueError(f'text and sd3 are for a model that reads prompts, this one reads {condition_of(self.model) or "neither classes nor prompts"}: leave them out')
         self.text, self.sd3 = text or (self.run.config.text if self.run else ''), sd3
+        own = self.run.path/'prompts' if self.run else None                          # how its captions were read, whatever became of the table
+        self.known = own if own and not text and own.is_dir() else self.text
         self.frames = frames or (self.run.config.frames if self.run else None)
 
 # %% ../nbs/08_sample.ipynb #1b2b430c
@@ -190,7 +194,7 @@ def labels(self:Sampling,
         return labels, [None]*n if labels is None else labels.tolist()
     if given is None: return None, [None]*n
     if not captions and not hasattr(given, 'pooled'): raise ValueError('this model reads prompts: give captions, or a Prompt')
-    prompt = in_turn(n, look_up(given, self.text, self.sd3) if captions else given)
+    prompt = in_turn(n, look_up(given, self.known if self.sd3 else self.text, self.sd3) if captions else given)
     told = given * (n // len(given)) if captions else [f'prompt {digest_of(p)}' for p in prompt.tokens]
     return prompt, told
 
@@ -544,7 +548,9 @@ def asked(
     "What the videos should be of; ValueError if the options disagree."
     if a.classes and a.prompts: raise ValueError('classes or prompts: a model reads one of them')
     prompts = a.prompts
-    if prompts and len(prompts) == 1 and prompts[0].endswith('.txt'): prompts = [l.strip() for l in Path(prompts[0]).read_text(encoding='utf-8').splitlines() if l.strip()]
+    if prompts and len(prompts) == 1 and prompts[0].endswith('.txt'):
+        if not (file := Path(prompts[0])).is_file(): raise ValueError(f'--prompts {file}: there is no such file')
+        if not (prompts := [l.strip() for l in file.read_text(encoding='utf-8').splitlines() if l.strip()]): raise ValueError(f'--prompts {file} holds no caption: one a line')
     a.n = a.n if a.n is not None else len(prompts) if prompts else 20
     if a.n < 1 or a.steps < 1: raise ValueError(f'n and steps should be at least 1, not {a.n} and {a.steps}')
     if prompts: return [prompts[i % len(prompts)] for i in range(a.n)]       # in turn
@@ -622,7 +628,7 @@ class TextToVideo:
         self.sampling = Sampling(run_or_model, text=text, **options)
         if condition_of(self.sampling.model) != 'prompts': raise ValueError('TextToVideo takes a model that reads prompts, a VideoDiT made from Stable Diffusion 3')
         if sd3:
-            self.read = text_reader(sd3, self.sampling.text)
+            self.read = text_reader(sd3, self.sampling.known)
         else: self.read = lambda captions: look_up(captions, self.sampling.text)
     def __call__(self,
         prompts:str|list, # One caption, or one for each video

@@ -7,8 +7,8 @@ __all__ = ['text_repo', 'text_files', 'digit_captions', 'caption_bytes', 'quiet'
            'text_folder', 'load_text', 'read_text', 'load_text_encoders', 'class_caption', 'class_captions',
            'read_csv_captions', 'caption_in', 'caption_beside', 'read_tar_captions', 'read_captions', 'clip_captions',
            'who_says', 'captions_of', 'write_text_shard', 'read_text_shard', 'text_shards', 'write_text_index',
-           'PromptTable', 'too_long', 'check_same_encoders', 'embed_captions', 'text_parser', 'command_captions',
-           'align4gen_text']
+           'PromptTable', 'too_long', 'check_same_encoders', 'keep_empty', 'embed_captions', 'text_parser',
+           'command_captions', 'align4gen_text']
 
 # %% ../nbs/11_text.ipynb #f2753037
 import argparse, csv, json, logging, re, shlex, shutil, sys, tarfile, tempfile, warnings
@@ -254,7 +254,9 @@ def read_tar_captions(
 )->dict: # Clip, as the archive names it, to caption
     "Captions of an archive that is still packed."
     said, clips = {}, {}
-    with tarfile.open(path) as tar:
+    try: tar = tarfile.open(path)
+    except tarfile.ReadError as e: raise ValueError(f'{path} is not a .tar archive ({e})') from None
+    with tar:
         for m in tar:
             key, _, ending = m.name.removeprefix('./').rpartition('.')
             if f'.{ending.lower()}' in datasets.video_suffixes | datasets.image_suffixes: clips[key] = m.name.removeprefix('./')
@@ -426,13 +428,22 @@ def too_long(
     with quiet(): return count(pipe.tokenizer, 77), count(pipe.tokenizer_3, words) if pipe.tokenizer_3 is not None else 0
 
 def check_same_encoders(
-    folder:Path, # With an index
+    table:PromptTable, # With the empty caption, as all have
     nothing:Prompt, # The empty caption, embedded now
 ):
-    "ValueError if a folder was begun with other encoders."
-    old, new = PromptTable(folder).nothing.tokens.float().flatten(), nothing.tokens.cpu().float().flatten()
-    alike = torch.cosine_similarity(old, new, 0).item()
-    if alike < .98: raise ValueError(f"{folder} was made by other encoders: the empty caption differs (cosine {alike:.3f}). Give another folder")
+    "ValueError if a folder was made with other encoders."
+    old, new = table.nothing.tokens.float().flatten(), nothing.tokens.cpu().float().flatten()
+    alike = torch.cosine_similarity(old, new, 0).item() if len(old) == len(new) else float('nan')
+    if not alike >= .98: raise ValueError(f"{table.folder} was made by other encoders: the empty caption differs (cosine {alike:.3f}). Take those, or another folder")
+
+def keep_empty(
+    table:PromptTable, # What a run was trained with
+    folder:str|Path, # Where to
+)->PromptTable: # With the empty caption alone
+    "All that must be known of a run's text encoders to ask them again: how they were asked, and one answer."
+    folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
+    write_text_shard(folder/'text-000000.safetensors', [''], table.nothing, table.recipe); write_text_index(folder, table.weights)
+    return PromptTable(folder)
 
 # %% ../nbs/11_text.ipynb #a09afb77
 def _announce(folder, todo, there, size, long, words):
@@ -476,7 +487,7 @@ def embed_captions(
     with tempfile.TemporaryDirectory() as made, quiet():
         pipe = load_text(random_encoders(made) if str(weights) == 'random' else weights, t5, device, dtype)
         nothing = read_text(pipe, [''], words)
-        if '' in there: check_same_encoders(folder, nothing)
+        if '' in there: check_same_encoders(PromptTable(folder), nothing)
         recipe = dict(words=words if t5 else 77, t5=t5, length=nothing.tokens.shape[1], dim=nothing.tokens.shape[2], pooled=nothing.pooled.shape[1])
         size = caption_bytes(recipe['words'], recipe['dim'], recipe['pooled'])
         if progress or dry_run: _announce(folder, len(todo), len(captions) - len(todo), size, too_long(pipe, todo, words), words)
@@ -514,6 +525,7 @@ def command_captions(
 )->list: # Strings
     "The captions that the command's options name."
     found = [' '.join(c.split()) for c in a.caption]
+    if a.data == 'digits' and a.captions: raise ValueError('--data digits has captions of its own: leave out --captions')
     if a.data == 'digits': return found + digit_captions
     if a.data:
         if not a.root: raise ValueError(f'--data {a.data} needs --root, the folder that holds it')

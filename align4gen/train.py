@@ -9,8 +9,8 @@ __all__ = ['build_model', 'build_image', 'build_sd3', 'text_sizes', 'build_objec
            'state_tensors', 'flush', 'write_checkpoint', 'prune', 'save_checkpoint', 'read_checkpoint',
            'load_checkpoint', 'load_newest', 'Run', 'read_columns', 'example_run', 'new_run', 'append_row', 'cut_log',
            'gentle_stop', 'check_patience', 'write_rows', 'sample_average', 'Clock', 'fit', 'log_row', 'machine',
-           'plot_curves', 'finish', 'report', 'describe', 'data_found', 'planned_latents', 'dry_run', 'ready_config',
-           'planned_config', 'same_everywhere', 'carry_out', 'begin', 'train', 'command_line', 'parser',
+           'plot_curves', 'finish', 'report', 'describe', 'data_found', 'to_come', 'planned_latents', 'dry_run',
+           'ready_config', 'planned_config', 'same_everywhere', 'carry_out', 'begin', 'train', 'command_line', 'parser',
            'align4gen_train', 'obey']
 
 # %% ../nbs/07_train.ipynb #b66a534c
@@ -487,7 +487,7 @@ def load_newest(
 # %% ../nbs/07_train.ipynb #208a72ab
 class Run:
     "A folder with everything about one training: `config.json`, `log.csv`, `checkpoints/`, `samples/`; of a VideoDiT also `model.json`, its shape."
-    keeps = 'config.json', 'model.json', 'log.csv', 'summary.json'                         # what `trim` copies, beside weights
+    keeps = 'config.json', 'model.json', 'log.csv', 'summary.json', 'prompts'              # what `trim` copies, beside weights
     def __init__(self,
         path, # The folder, for example 'runs/digits'
     ):
@@ -616,7 +616,7 @@ def trim(self:Run,
     half = {k: v.half() if v.is_floating_point() else v for k, v in read_checkpoint(self.path/'checkpoints'/last, ('ema',))['ema'].items()}
     write_checkpoint(folder/'checkpoints'/last, dict(ema=half), dict(step=self.step, trimmed=True))
     for name in self.keeps:
-        if (self.path/name).exists(): shutil.copy(self.path/name, folder/name)
+        if (self.path/name).exists(): (shutil.copytree if (self.path/name).is_dir() else shutil.copy)(self.path/name, folder/name)
     return type(self)(folder)
 
 def example_run(
@@ -924,11 +924,18 @@ def data_found(
     data = open_data(config)
     return f'{config.cache or config.root}: {len(data):,} {"cached clips" if config.cache else "videos"}, {config.classes or "no"} classes'
 
+def to_come(
+    config:TrainConfig, # Of a plan
+)->bool: # Its DP-VAE is not there yet
+    "'' is the miniature, which comes with the package, unless the model is not ours."
+    if config.vae != 'dpvae': return False
+    return not (Path(config.vae_weights)/'config.json').is_file() if config.vae_weights else reads_prompts(config)
+
 def planned_latents(
     config:TrainConfig, # Its DP-VAE may not be there yet
 )->tuple: # (channels, stride, temporal_stride, words about it)
     "The shape of the latents; a DP-VAE that is not there yet is taken to be the paper's, on Stable Diffusion 3's autoencoder."
-    if config.vae == 'dpvae' and not config.vae_weights: return 16, 8, 4, "DP-VAE on SD3's autoencoder, no folder yet (vae_weights='')"
+    if to_come(config): return 16, 8, 4, f"DP-VAE on SD3's autoencoder, no folder yet (vae_weights={config.vae_weights!r})"
     return *latent_shape(config.vae, config.vae_weights), f'{config.vae} {config.vae_weights}'.strip()
 
 def dry_run(
@@ -937,14 +944,16 @@ def dry_run(
 )->str: # Several lines
     "What a run would be and cost; nothing is computed and nothing written."
     c, (channels, stride, every, latents) = config, planned_latents(config)
-    size = c.size if c.model == 'vdit' else c.image if reads_prompts(c) else 'image-mini'
+    here = c.image in ('sd3', 'sd3-tiny') or (Path(c.image)/'transformer').is_dir()
+    size = c.size if c.model == 'vdit' else 'image-mini' if not reads_prompts(c) else c.image if here else 'sd3'
     device = None if torch.cuda.is_available() or c.data == 'digits' else 'H200'   # not a laptop's price for a run that no laptop makes
     online = c.data != 'digits' and not c.cache
-    estimate = cost.estimate(size, c.batch, c.steps, device=device, gpus=processes, online=online, vae=(c.vae_weights if c.vae == 'dpvae' and c.vae_weights else c.vae) if online else None,
+    estimate = cost.estimate(size, c.batch, c.steps, device=device, gpus=processes, online=online, vae=(c.vae_weights if c.vae == 'dpvae' and c.vae_weights and not to_come(c) else c.vae) if online else None,
         precision=c.precision, checkpointing=c.checkpointing == 'yes', accumulate=c.accumulate, video_share=c.video_share, in_channels=channels, input_size=c.resolution//stride,
         frames=-(-c.frames//every), num_classes=c.classes or None, teachers=tuple(teacher_names(c)), fusion=c.fusion, mapper_hidden=c.mapper_hidden, mapper_layers=c.mapper_layers,
         conversion=c.conversion, patchify=c.patchify)
     words = f'text        {c.text or "no embeddings yet (text=)"}; captions: {c.captions or "what the data says itself"}\n' if reads_prompts(c) else ''
+    if reads_prompts(c) and not here: words += f'image       no folder {c.image} yet: planned as Stable Diffusion 3 medium\n'
     return f'data        {data_found(c)}; {c.frames} frames of {c.resolution} px\nlatents     {latents}\n{words}{estimate}'
 
 # %% ../nbs/07_train.ipynb #e64cfb73
@@ -991,8 +1000,11 @@ def run(self:Trainer, path:Path)->Run: return Run(path)
 def note_shape(self:Trainer,
     path:Path, # The run's folder
 ):
-    "Write a VideoDiT's shape down: whoever opens the run needs no image model for it."
+    "Write a VideoDiT's shape down, and how its captions were read: whoever opens the run needs neither image model nor table for it."
     if isinstance(self.model, VideoDiT): write_json(path/'model.json', self.model.config)
+    if reads_prompts(self.config):
+        from align4gen.text import PromptTable, keep_empty
+        keep_empty(PromptTable(self.config.text), path/'prompts')
 
 def carry_out(
     kind:type, # Trainer, or a kind of it

@@ -85,6 +85,7 @@ class VideoDiT(nn.Module, PyTorchModelHubMixin, library_name='align4gen', tags=[
     ):
         super().__init__()
         check_conversion(kind, mode, patchify, frames)
+        if input_size is not None and input_size < 1: raise ValueError(f'input_size={input_size} should be at least 1')
         self.ask = image_kinds[kind]; self.image = self.ask.build(image) if isinstance(image, dict) else image
         sizes = self.ask.sizes(self.image); input_size = input_size or sizes['input_size']
         self.dim, self.patch, self.mode, self.patchify, self.checkpointing = sizes['dim'], sizes['patch'], mode, patchify, False
@@ -105,7 +106,7 @@ def check_conversion(
     "ValueError for a conversion that is not there."
     for name, value, known in (('kind', kind, [*image_kinds]), ('mode', mode, ['2d', '2d->3d', '2d+3d']), ('patchify', patchify, ['2d', '3d'])):
         if value not in known: raise ValueError(f'{name}={value!r} should be one of {", ".join(map(repr, known))}')
-    if frames < 1: raise ValueError(f'frames={frames} should be at least 1')
+    if not isinstance(frames, int) or frames < 1: raise ValueError(f'frames={frames!r} should be an integer, at least 1')
 
 # %% ../nbs/11_videodit.ipynb #16632a6a
 @patch
@@ -173,7 +174,7 @@ def check(self:VideoDiT,
     c, sides = self.config['in_channels'], x.shape[-2:]
     if x.ndim != 5 or x.shape[2] != c or x.shape[1] < 1: raise ValueError(f'VideoDiT: x has shape {tuple(x.shape)}, this model reads b t c h w with c = {c}; one image is x[:, None], t = 1')
     if any(s % self.patch for s in sides): raise ValueError(f'VideoDiT: x has frames of {sides[0]} x {sides[1]}, both sides must be multiples of patch={self.patch}')
-    if tuple(t.shape) != (len(x),): raise ValueError(f'VideoDiT: t has shape {tuple(t.shape)}, needs ({len(x)},): one noise time per clip')
+    if not isinstance(t, torch.Tensor) or tuple(t.shape) != (len(x),): raise ValueError(f'VideoDiT: t has shape {tuple(getattr(t, "shape", ()))}, needs ({len(x)},): one noise time per clip')
     if y is not None and len(y) != len(x): raise ValueError(f'VideoDiT: {len(y)} labels or prompts y for {len(x)} clips: give one for each')
     self.check_words(y)
     for i in taps:
@@ -194,6 +195,7 @@ def check_words(self:VideoDiT,
         if (y.tokens.shape[-1], y.pooled.shape[-1]) != want: raise ValueError(f'VideoDiT: a prompt with {y.tokens.shape[-1]} and {y.pooled.shape[-1]} channels, this model reads {want[0]} (tokens) and {want[1]} (pooled)')
     elif not isinstance(y, torch.Tensor): raise ValueError(f'VideoDiT: y is {type(y).__name__}, but this image model reads labels: a tensor of int64')
     elif self.num_classes is None: raise ValueError('VideoDiT: y given, but the image model is unconditional: leave y out')
+    elif y.is_floating_point(): raise ValueError(f'VideoDiT: y is {y.dtype}, labels are int64')
     elif y.ndim != 1: raise ValueError(f'VideoDiT: y has shape {tuple(y.shape)}, needs one label per clip')
     elif not torch.compiler.is_compiling() and y.device.type == 'cpu' and len(y) and not (y.min() >= 0 and y.max() <= self.null_label):
         raise ValueError(f'VideoDiT: y must lie in 0..{self.null_label} ({self.null_label} = no label), got {y.min()}..{y.max()}')
@@ -230,7 +232,7 @@ VideoDiT.label_dropout = property(_dropout, _set_dropout, doc='Share of labels o
 
 # %% ../nbs/11_videodit.ipynb #744258da
 def inflate(
-    image_model:nn.Module, # SD3Transformer2DModel, or a V-DiT with spatial blocks alone (`image_dit`); it becomes part of the result
+    image_model:nn.Module, # SD3Transformer2DModel, or a V-DiT with spatial blocks alone (`image_dit`); it becomes part of the result: pass copy.deepcopy(model) to keep yours
     mode:str='2d->3d', # '2d->3d': the same weights on b (t n) d; '2d+3d': frozen on each frame, trainable copies on all; '2d': frames never meet
     patchify:str='2d', # '3d': a second patch branch with 3D positions behind a zero projection
     frames:int=16, # Frames of the clips that `sample` draws
@@ -330,7 +332,10 @@ class SD3Image:
     def sizes(self, m): c = m.config; return dict(dim=m.inner_dim, patch=c.patch_size, in_channels=c.in_channels, input_size=c.sample_size)
     def blocks(self, m): return m.transformer_blocks
     def conv(self, m): return m.pos_embed.proj
-    def place(self, m, h, w): return m.pos_embed.cropped_pos_embed(h*m.config.patch_size, w*m.config.patch_size)
+    def place(self, m, h, w):
+        p, most = m.config.patch_size, m.config.pos_embed_max_size
+        if max(h, w) > most: raise ValueError(f'VideoDiT: frames of {h*p} x {w*p} latents; this Stable Diffusion 3 has places for {most*p} x {most*p}')
+        return m.pos_embed.cropped_pos_embed(h*p, w*p)
     def condition(self, m, t, y):
         y = read_prompt(m, y, t)
         return m.time_text_embed(1000*t, y.pooled), m.context_embedder(y.tokens).unsqueeze(1)
@@ -383,7 +388,8 @@ def sd3_config(
     "How large a Stable Diffusion 3 is, without its weights; a folder that says nothing holds the medium one."
     if str(image) == 'sd3-tiny': return sd3_medium | sd3_tiny
     file = Path(image)/'transformer'/'config.json'
-    said = json.loads(file.read_text(encoding='utf-8')) if str(image) not in ('sd3', 'hub') and file.is_file() else {}
+    try: said = json.loads(file.read_text(encoding='utf-8')) if str(image) not in ('sd3', 'hub') and file.is_file() else {}
+    except (json.JSONDecodeError, UnicodeDecodeError) as e: raise ValueError(f'{file} is damaged: {e}') from None
     return sd3_medium | {k: v for k, v in said.items() if k in sd3_medium or k in ('dual_attention_layers', 'qk_norm')}
 
 def image_shape(
@@ -420,8 +426,9 @@ def kept_for_backward(
     weight = model.ask.conv(model.image).weight; device, c = weight.device, model.config['image']
     x, t = torch.empty(1, frames, model.config['in_channels'], side, side, device=device), torch.zeros(1, device=device)
     y = Prompt(torch.zeros(1, words, c['joint_attention_dim'], device=device), torch.zeros(1, c['pooled_projection_dim'], device=device)) if model.config['kind'] == 'sd3' else None
-    model.checkpointing = checkpointing
-    whole = count_kept(lambda: model(x, t, y), model, fused, half)
+    was, model.checkpointing = model.checkpointing, checkpointing
+    try: whole = count_kept(lambda: model(x, t, y), model, fused, half)
+    finally: model.checkpointing = was
     if not checkpointing: return whole
     h = torch.empty(1, frames, (side//model.patch)**2, model.dim, device=device, requires_grad=True)
     text = None if y is None else torch.empty(1, 1, words, model.dim, device=device, requires_grad=True)

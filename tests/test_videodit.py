@@ -267,7 +267,7 @@ def test_larger_frames():
     stable, _, t, y = make('sd3'); video = inflate(stable)
     assert torch.equal(video.ask.place(stable, 6, 4).view(6, 4, -1), video.ask.place(stable, 12, 12).view(12, 12, -1)[3:9, 4:8])
     with torch.no_grad(): close(video(torch.randn(2, 1, 4, 24, 8, generator=torch.Generator().manual_seed(1)), t, y), image_answer(stable, torch.randn(2, 1, 4, 24, 8, generator=torch.Generator().manual_seed(1)), t, y))
-    with pytest.raises(ValueError, match='pos_embed_max_size'): video(torch.randn(2, 1, 4, 32, 32), t, y)
+    with pytest.raises(ValueError, match='has places for 24 x 24'): video(torch.randn(2, 1, 4, 32, 32), t, y)
 
 
 # In V-DiT's place

@@ -1,5 +1,6 @@
 "The loop with a converted image model, a video autoencoder, and images among the videos."
 import math
+from pathlib import Path
 
 import pytest, torch
 from einops import rearrange
@@ -12,7 +13,7 @@ from align4gen.dpvae import DPVAE
 from align4gen.sample import TextToVideo, align4gen_sample, read_samples, sample
 from align4gen.source import Memory, sees_video
 from align4gen.text import PromptTable, digit_captions, embed_captions, random_encoders
-from align4gen.train import Run, Trainer, align4gen_train, dry_run, ready_config, train
+from align4gen.train import Run, Trainer, align4gen_train, dry_run, example_run, ready_config, train
 from align4gen.videodit import SD3Image, VideoDiT, inflate, kept_for_backward, sd3, sd3_tiny
 
 small = dict(clips=32, batch=8, frames=8, compile='no', precision='fp32', sample_every=0, judge='', log_every=1, checkpoint_every=3, sample_steps=2, progress=False)
@@ -179,6 +180,9 @@ def test_a_plan_needs_no_files(name, tokens, capsys):
     assert align4gen_train(['--preset', name, '--dry_run']) == 0
     said = capsys.readouterr().out
     for part in ('2,030,788,672 = 2,028,328,000', '99,840', '2,360,832', f'tokens      {tokens} per clip', 'H200', '40% of', 'no folder yet', '80% clips'): assert part in said, part
+    assert align4gen_train(['--preset', name, '--dry_run', '--vae_weights', 'none-1', '--image', 'none-2', '--text', 'none-3', '--root', 'none-4']) == 0
+    again = capsys.readouterr().out
+    for part in ('2,030,788,672 = 2,028,328,000', f'tokens      {tokens} per clip', "no folder yet (vae_weights='none-1')", 'no folder none-2 yet'): assert part in again, part
     with pytest.raises(SystemExit): align4gen_train(['--preset', name])                                   # a run needs them
 
 
@@ -204,6 +208,18 @@ def test_videos_of_prompts(words, embedded, tmp_path, capsys):
     torch.testing.assert_close(make(['a dog', 'a wave'], progress=False), expected, atol=1e-3, rtol=1e-3)
     assert make('a dog', n=3, progress=False).shape[0] == 3
     with pytest.raises(ValueError, match="'a cat'"): sample(run, 1, 'a cat', progress=False)
+    moved = Path(words['text']).rename(Path(words['text']).with_name('moved'))                              # the run's folder is enough
+    try:
+        again = TextToVideo(Run(run.path), sd3=embedded[0], steps=2, guidance=2.)
+        torch.testing.assert_close(again(['a dog', 'a wave'], progress=False), expected, atol=1e-3, rtol=1e-3)
+        assert len(TextToVideo(run.trim(tmp_path/'small'), sd3=embedded[0], steps=1)('a cat', progress=False)) == 1
+    finally: moved.rename(words['text'])
+    with pytest.raises(ValueError, match='prompts was made by other encoders'): TextToVideo(run, sd3=random_encoders(tmp_path/'strangers', seed=3))
+    (tmp_path/'empty.txt').write_text('\n')
+    for what, says in (('empty.txt', 'holds no caption'), ('none.txt', 'no such file')):
+        with pytest.raises(SystemExit): align4gen_sample([*command, '--prompts', str(tmp_path/what)])
+        assert says in capsys.readouterr().err
+    with pytest.raises(ValueError, match='this one reads classes'): sample(example_run(), 1, sd3=str(embedded[0]), progress=False)
 
 
 def test_a_real_pass_keeps_what_the_planner_says():
