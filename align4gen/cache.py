@@ -12,6 +12,7 @@ __all__ = ['dtypes', 'types', 'DigitClips', 'draw_latents', 'stored', 'encode_cl
 
 # %% ../nbs/06_cache.ipynb #1dfa13f1
 import argparse, hashlib, json, math, multiprocessing, os, re, shutil, sys, tarfile, time, warnings, zlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -111,7 +112,7 @@ def pack(
 # %% ../nbs/06_cache.ipynb #4dd50e7a
 def write_shard(
     path:Path, # Where the tar should be
-    samples, # Iterable of samples from `pack`
+    samples:Iterable, # From `pack`
 ):
     "A tar of samples. The same samples give the same bytes: no dates, no user names."
     def fill(part):
@@ -211,7 +212,7 @@ class Recipe:
 
 # %% ../nbs/06_cache.ipynb #d15d7470
 def describe_data(
-    dataset, # Map-style: `ds[i, draw]` -> dict(video, label, index, bad)
+    dataset:Dataset, # Map-style: `ds[i, draw]` -> dict(video, label, index, bad)
     **more, # Added, or put in place of what was found
 )->dict: # For the manifest
     "What a data set says about itself: name, split, clip settings, classes, and a fingerprint of its list of files."
@@ -226,7 +227,7 @@ def describe_data(
 
 def describe_models(
     recipe:Recipe,
-    coder, # Loaded
+    coder:torch.nn.Module, # Loaded
     teachers:list, # Loaded
     size:tuple, # (height, width) of the frames
 )->dict: # For the manifest
@@ -257,7 +258,7 @@ class Plan:
 
 # %% ../nbs/06_cache.ipynb #fe6bbbe1
 def shard_samples(
-    batches, # Iterable of (list of items of the data set, list of (index, draw))
+    batches:Iterable, # Of (list of items of the data set, list of (index, draw))
     encode:callable, # Video b t 3 h w -> list of dicts, as `encode_clips`
     bad:list, # Filled: [path, reason, index, draw] of clips that could not be read
     done:callable, # Called with a number of clips
@@ -281,7 +282,7 @@ def finished(
 
 # %% ../nbs/06_cache.ipynb #0f5ee072
 def make_shards(
-    dataset, # Map-style
+    dataset:Dataset, # Map-style
     folder:Path, # Of the cache
     plan:Plan,
     mine:list, # Numbers of the shards to make
@@ -355,7 +356,7 @@ def merge(
 
 # %% ../nbs/06_cache.ipynb #452f103c
 def flatten(
-    tree, # Dicts and lists
+    tree:dict|list|str|int|float|bool|None, # Dicts and lists, down to what they hold
     name:str='',
 )->dict: # 'data.frames' -> value
     "A nested manifest as dotted names; lists of dicts are numbered."
@@ -404,7 +405,7 @@ def check_manifest(
 
 # %% ../nbs/06_cache.ipynb #8c7fe4d0
 def probe(
-    dataset, # Map-style
+    dataset:Dataset, # Map-style
     recipe:Recipe,
     models:tuple, # (VAE, teachers)
     device:str='cpu',
@@ -415,7 +416,7 @@ def probe(
     return dict(frames=video.shape[0], size=tuple(video.shape[-2:]), shapes={k: tuple(v.shape) for k, v in tensors.items()})
 
 def pace(
-    dataset, # Map-style
+    dataset:Dataset, # Map-style
     recipe:Recipe,
     models:tuple, # (VAE, teachers)
     device:str='cpu',
@@ -458,7 +459,7 @@ def _make_plan(dataset, folder, recipe, seen, models, clips, shard_clips, data):
 
 # %% ../nbs/06_cache.ipynb #6373707e
 def build(
-    dataset, # Map-style: `ds[i, draw]` -> dict(video t 3 h w in [-1, 1], label, index, bad)
+    dataset:Dataset, # Map-style: `ds[i, draw]` -> dict(video t 3 h w in [-1, 1], label, index, bad)
     folder:str|Path, # Where the cache goes; finished shards in it are kept
     clips:int=1, # Fixed clips per video
     jobs:int=1, # Processes on this machine

@@ -9,7 +9,7 @@ __all__ = ['latte', 'sd3_video', 'presets', 'choices', 'at_least', 'opened_by', 
 
 # %% ../nbs/07_config.ipynb #03c7ab25
 import json, math, shutil, warnings
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 import torch
 from . import encoders
@@ -224,7 +224,7 @@ def check_config(
 def fill(
     kind:type, # A dataclass with a field `preset`
     presets:dict, # Name to the fields that differ from the defaults
-    preset_or_config, # Name of a preset, or an object of that kind
+    preset_or_config:"'str|TrainConfig|DPVAEConfig'", # Name of a preset, or an object of that kind
     overrides:dict, # Fields to change; an unknown one is an error
 ): # An object of that kind, not checked yet
     "A preset, with some fields changed."

@@ -176,7 +176,7 @@ class MetaAutocast(TorchFunctionMode):
 
 # %% ../nbs/07_cost.ipynb #b2d29e16
 def forward_flops(
-    model, # A VDiT or VideoDiT, on any device
+    model:nn.Module, # A VDiT or VideoDiT, on any device
     batch:int, # Clips
 )->dict: # Part -> FLOPs of one forward pass
     "The matrix products of a model, part by part."
@@ -204,7 +204,7 @@ def block_flops(
             'adaLN': (s * (16 if last else 24) if l else clips * 12)*d*d}
 
 def video_flops(
-    model, # A VideoDiT, on any device
+    model:nn.Module, # A VideoDiT, on any device
     batch:int, # Clips
 )->dict: # Part -> FLOPs of one forward pass
     "The matrix products of VideoDiT, part by part: blocks on frames or on clips, copies, patches and words."
@@ -224,7 +224,7 @@ def video_flops(
 
 # %% ../nbs/07_cost.ipynb #dc93e669
 def backward_flops(
-    model, # A VDiT or VideoDiT, on any device
+    model:nn.Module, # A VDiT or VideoDiT, on any device
     batch:int, # Clips
 )->dict: # Part -> FLOPs of one backward pass
     "Twice the forward pass, less the input gradients that nobody needs."
@@ -235,7 +235,7 @@ def backward_flops(
     if c.get('kind') == 'sd3': back['embedding and output'] -= 2*batch*model.dim*(words*c['image']['joint_attention_dim'] + c['image']['pooled_projection_dim'])
     return back
 
-def at_rest(model): # The same model; a VideoDiT on the meta device
+def at_rest(model:nn.Module): # The same model; a VideoDiT on the meta device
     "Nothing is computed twice."
     model.checkpointing = False
     return model
@@ -304,7 +304,7 @@ def step_flops(
 
 # %% ../nbs/07_cost.ipynb #6619772a
 def kept_bytes(
-    run, # () -> anything: a forward pass on the meta device
+    run:callable, # () -> anything: a forward pass on the meta device
     weights:list, # Tensors that are there anyway
     half:bool=True, # bf16 autocast
 )->tuple: # (bytes of activations, bytes of the weights' bf16 copies)

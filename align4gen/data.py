@@ -242,7 +242,7 @@ def replace_file(
 # %% ../nbs/00_data.ipynb #07a5f964
 def write_json(
     path:str|Path, # Where the file should be
-    content, # Anything JSON can say
+    content:dict|list|str|int|float|bool|None, # Anything JSON can say
 )->Path: # The file
     "A JSON file, whole or not there."
     return replace_file(path, lambda part: part.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8'))
@@ -428,7 +428,7 @@ def xt_slice(
 
 # %% ../nbs/00_data.ipynb #1a3763d0
 def draw_xt(
-    axs, # Two matplotlib axes: for the frame, for the slice
+    axs:tuple|np.ndarray, # Two matplotlib axes: for the frame, for the slice
     video:torch.Tensor, # t c h w; uint8 in [0, 255] or floating point in [-1, 1]
     row:int, # Which row y of the frame
 ):

@@ -17,6 +17,7 @@ from collections import namedtuple
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 from einops import rearrange
 from PIL import Image
 from .data import random_numbers, read_video, to_float
@@ -119,7 +120,7 @@ def count_frames(
 
 # %% ../nbs/00_datasets.ipynb #fba2f705
 def mp4_boxes(
-    file, # Open for reading, binary
+    file:BinaryIO, # Open for reading
     size:int, # Of the file, bytes
 )->dict: # Name of a box to the byte where it ends
     "The top-level boxes of an MP4 file."
@@ -147,8 +148,8 @@ def missing_part(
 
 # %% ../nbs/00_datasets.ipynb #dd6225a0
 def sound(
-    frame, # As decoded
-    path, # Of the file, for the message
+    frame:av.VideoFrame, # As decoded
+    path:str|Path, # Of the file, for the message
 ): # The same frame
     "Pass a frame on; BadVideo if the decoder had to guess a part of it."
     if frame.is_corrupt: raise BadVideo(path, 'damaged: a frame does not decode cleanly')

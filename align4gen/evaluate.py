@@ -15,12 +15,11 @@ __all__ = ['crop', 'eval_examples', 'digest', 'at_least_one', 'Clips', 'tensor_c
 
 # %% ../nbs/09_evaluate.ipynb #b42dbb06
 import argparse, copy, hashlib, json, os, sys, warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 import numpy as np, torch
-import torch.nn.functional as F
-from einops import rearrange
 from fastcore.basics import patch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -30,7 +29,7 @@ from tqdm.auto import tqdm
 from . import datasets, vae as vaes
 from . import metrics as measures
 from .data import MovingDigits, replace_file, to_float, write_json
-from .datasets import BadVideo, ClipDataset, by_number, chances, fit_frames, frame_indices
+from .datasets import BadVideo, ClipDataset, chances, fit_frames, frame_indices
 from .encoders import Table
 from .metrics import Metric, Result
 from .objectives import samplers
@@ -38,7 +37,7 @@ from .sample import fingerprint, made_with, sample_to, samples_folder
 
 # %% ../nbs/09_evaluate.ipynb #38c31d38
 def digest(
-    what, # Anything JSON can say
+    what:dict|list|str|int|float|bool|None, # Anything JSON can say
 )->str: # 12 hexadecimal digits
     "A short name for something long."
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
@@ -231,7 +230,7 @@ def chosen(
 # %% ../nbs/09_evaluate.ipynb #d654a705
 @patch
 def take(self:Clips,
-    index, # Which clips, integers
+    index:torch.Tensor|np.ndarray|list, # Which clips, integers
     how:str=None, # For the protocol: how they were chosen
 )->Clips:
     "Some of the clips, in another order perhaps."
@@ -274,7 +273,7 @@ def dataset_clips(
 
 # %% ../nbs/09_evaluate.ipynb #33b0b924
 def open_clips(
-    what, # Clips, a tensor, a data set of `datasets`, MovingDigits; 'digits', 'ucf101:/data/ucf', 'sky:...'; or a folder
+    what:str|Path|torch.Tensor|Clips|MovingDigits|ClipDataset, # Clips, a tensor, a data set of `datasets`, MovingDigits; 'digits', 'ucf101:/data/ucf', 'sky:...'; or a folder
     split:str=None, # 'train', 'val' or 'test'; None: the test split of a data set, everything in a folder
     n:int=None, # How many; None: all (2,048 digits)
     frames:int=None, # In a clip; None: what the source says, or 16
@@ -331,7 +330,7 @@ def processes()->tuple: # (which, of how many)
     return state.process_index, state.num_processes
 
 def from_all(
-    mine, # Of this process
+    mine:object, # Of this process; anything that can be pickled
     place:tuple, # (which, of how many)
 )->list: # One of each process, in their order
     "Everybody's, for everybody."
@@ -342,7 +341,7 @@ def from_all(
 # %% ../nbs/09_evaluate.ipynb #4ca09057
 def see(
     clips:Clips, # What to go through
-    update, # Called with each batch, a dict
+    update:callable, # Called with each batch, a dict
     what:str, # For the bar
     place:tuple=(0, 1), # (which, of how many) processes
     batch:int=64, # Clips at a time
@@ -454,7 +453,7 @@ def see_real(
     real:Clips, # The clips
     place:tuple=(0, 1), # (which, of how many) processes
     cache:str|Path=None, # Folder of kept statistics; False: keep nothing
-    say=print, # Told what was found
+    say:callable=print, # Told what was found
     **how, # Of `see`
 )->tuple: # (name to a Metric that has seen them, bad files)
     "The real side of every metric: from the cache, or from the clips."
@@ -536,7 +535,7 @@ def measure(
     generated:Clips, # What is measured
     real:Clips=None, # What it is measured against
     cache:str|Path=None, # Folder of real statistics; False: keep none
-    say=print, # Told what was found
+    say:callable=print, # Told what was found
     **how, # Of `see`: batch, workers, allow_bad, progress
 )->dict: # Name to Result
     "Clips go in, numbers come out."
@@ -556,9 +555,9 @@ def measure(
 
 # %% ../nbs/09_evaluate.ipynb #7972b771
 def evaluate(
-    generated, # A run, or anything that `open_clips` takes
-    real=None, # Likewise; None: the data that a run was trained on, its test split
-    metrics=('fvd-mini',), # Names, as in `metrics.list()`
+    generated:"'Run|str|Path|torch.Tensor|Clips|MovingDigits|ClipDataset'", # A run, or anything that `open_clips` takes
+    real:str|Path|torch.Tensor|Clips|MovingDigits|ClipDataset=None, # What `open_clips` takes; None: the data that a run was trained on, its test split
+    metrics:str|Iterable=('fvd-mini',), # Names, as in `metrics.list()`; a str has commas between them
     n:int=None, # Clips of each; None: all (2,048 for a run)
     *,
     frames:int=None, # In a clip; None: as the generated ones have, or 16
@@ -578,7 +577,14 @@ def evaluate(
     return Results(measure(built, made, against, **rest), made, against)
 
 # %% ../nbs/09_evaluate.ipynb #d6e6b12a
-def open_both(generated, real, n, frames, interval, resolution, split, seed, how, sampling, needed, pairs):
+def open_both(
+    generated:"'Run|str|Path|torch.Tensor|Clips|MovingDigits|ClipDataset'", # As in `evaluate`, like all down to `sampling`
+    real:str|Path|torch.Tensor|Clips|MovingDigits|ClipDataset|None,
+    n:int|None, frames:int|None, interval:int|None, resolution:int|None, split:str|None, seed:int, how:str,
+    sampling:dict|None,
+    needed:bool, # Does any metric need real clips?
+    pairs:bool, # Does any compare clip with clip?
+):
     "Generated and real clips that fit each other; None for the real ones if no metric needs them."
     shape = dict(frames=frames, resolution=resolution)
     if hasattr(generated, 'checkpoints'):
@@ -593,14 +599,14 @@ def open_both(generated, real, n, frames, interval, resolution, split, seed, how
     same = dict(frames=len(video), resolution=min(video.shape[-2:]))
     return made, open_clips(real, split, n, interval=interval, seed=seed, how='first' if pairs else how, **same)
 
-def has_manifest(what)->bool:
+def has_manifest(what:object)->bool:
     "Was this folder made by `sample_to`?"
     return isinstance(what, (str, Path)) and (Path(what)/'manifest.json').exists()
 
 # %% ../nbs/09_evaluate.ipynb #d13bb250
 def real_for(
-    run, # A Run
-    real=None, # What the user asked for instead
+    run:"'Run'", # Which is measured
+    real:str|Path|torch.Tensor|Clips|MovingDigits|ClipDataset=None, # What the user asked for instead
     n:int=2048, # How many
     frames:int=None, interval:int=None, resolution:int=None, # None: as in training
     split:str=None, # None: 'test'; 'train' for sky and ffs, as in the papers
@@ -616,7 +622,7 @@ def real_for(
     return open_clips(f'{c.data}:{c.root}' if real is None else real, split, n, frames, interval, resolution, seed, how)
 
 def samples_for(
-    run, # A Run
+    run:"'Run'", # Which is measured
     labels:torch.Tensor, # Classes of the real clips; -1: unlabelled
     format:str='npy', # 'npy' is exact; 'mp4' is small, and a little of it is lost
     **options, # steps, sampler, guidance, seed, checkpoint, ema, batch, precision, ...: see `sample_to`
@@ -692,7 +698,7 @@ def compare_results(
 
 # %% ../nbs/09_evaluate.ipynb #49db1fb1
 def time_rates(
-    model, # A diffusers video autoencoder
+    model:nn.Module, # A diffusers video autoencoder
 )->tuple: # (rate r, remainders): lengths that come back whole leave one of these remainders
     "Which lengths a network takes."
     c = model.config
@@ -711,7 +717,7 @@ def fill_up(
     return next(t for t in range(frames, frames + rate + 1) if t % rate in remainders)
 
 def video_scale(
-    model, # A diffusers video autoencoder
+    model:nn.Module, # A diffusers video autoencoder
 )->tuple: # (mean, std), each `c 1 1 1`: scaled latent = (z - mean) / std
     "A network's scaling, from its config or its buffers."
     c, buffers = model.config, dict(model.named_buffers())
@@ -765,7 +771,7 @@ def decode(self:VideoVAE,
 
 # %% ../nbs/09_evaluate.ipynb #8d1d9036
 def round_trip(
-    vae, # Anything with encode and decode of `b t c h w`
+    vae:object, # Anything with encode and decode of `b t c h w`
     video:torch.Tensor, # `b t c h w` in [-1, 1]
 )->torch.Tensor: # The same shape
     "Encode, decode; ValueError unless the shape comes back."
@@ -776,7 +782,7 @@ def round_trip(
     return back
 
 def vae_facts(
-    vae, # As above
+    vae:object, # As above
     frames:int, # In a clip
 )->dict:
     "What a protocol should say of a VAE."
@@ -785,9 +791,9 @@ def vae_facts(
 
 # %% ../nbs/09_evaluate.ipynb #5895313a
 def reconstruction(
-    vae, # Ours, a `VideoVAE`, a diffusers video autoencoder, or a dict of them by name
-    real, # Anything that `open_clips` takes
-    metrics=('psnr', 'ssim'), # Names of metrics; also 'lpips', 'fvd', ...
+    vae:object, # Ours, a `VideoVAE`, a diffusers autoencoder, anything else with encode and decode of `b t c h w`; or a dict of them by name
+    real:str|Path|torch.Tensor|Clips|MovingDigits|ClipDataset, # Anything that `open_clips` takes
+    metrics:str|Iterable=('psnr', 'ssim'), # Names of metrics; also 'lpips', 'fvd', ...
     n:int=None, # Clips; None: all
     *,
     frames:int=None, interval:int=None, resolution:int=None, split:str=None, seed:int=0, # See `open_clips`
@@ -802,13 +808,13 @@ def reconstruction(
     return Results(trips(vae, clips, parts, **how), real=clips)
 
 def as_vae(
-    model, # A diffusers autoencoder, of images or of videos
+    model:nn.Module, # A diffusers autoencoder, of images or of videos
 ): # FrameVAE or VideoVAE
     "The right wrapper."
     return vaes.FrameVAE(model, type(model).__name__) if type(model).__name__ in ('AutoencoderKL', 'AutoencoderTiny') else VideoVAE(model)
 
 def trips(
-    vae, # With encode and decode
+    vae:object, # Anything with encode and decode
     clips:Clips, # Real ones
     metrics:dict, # Name to Metric
     **how, # Of `see`
@@ -860,7 +866,7 @@ eval_examples = '''examples:
   align4gen_eval --compare baseline.json aligned.json'''
 
 # %% ../nbs/09_evaluate.ipynb #87d7a578
-def add_choices(how):
+def add_choices(how:argparse._ArgumentGroup):
     "Options that make a protocol."
     how.add_argument('--frames', type=int, help="frames in a clip (default: the generated videos', or 16)")
     how.add_argument('--interval', type=int, help="frames from one to the next (default: the run's; 3 in a data set, 1 in a folder)")
@@ -870,7 +876,7 @@ def add_choices(how):
     how.add_argument('--seed', type=int, default=0, help='of the choice and of the windows (default: 0)')
     how.add_argument('--allow_bad', type=int, default=0, help='so many files may give no clip; they are left out and counted (default: 0)')
 
-def add_sampling(making):
+def add_sampling(making:argparse._ArgumentGroup):
     "Options of the sampler."
     making.add_argument('--steps', type=int, default=50, help='times the model is asked for each video (default: 50)')
     making.add_argument('--sampler', choices=[*samplers], help="default: the papers', Euler or DDIM")
@@ -880,7 +886,7 @@ def add_sampling(making):
     making.add_argument('--last_weights', action='store_true', help='the last weights instead of their average (EMA)')
     making.add_argument('--format', choices=('npy', 'mp4', 'gif'), default='npy', help='of the videos kept in the run; npy is exact (default: npy)')
 
-def add_machine(machine):
+def add_machine(machine:argparse._ArgumentGroup):
     "Options that should not change a number."
     machine.add_argument('--out', default='results.json', help='result file; the table goes to the same name with .md (default: results.json)')
     machine.add_argument('--cache', help='folder for real statistics (default: $ALIGN4GEN_CACHE or ~/.cache/align4gen/statistics)')
@@ -951,7 +957,7 @@ def align4gen_eval(
     except (ValueError, OSError, ImportError) as e: print(f'{p.prog}: error: {" ".join(str(e).split())}', file=sys.stderr); return 2
     return 0
 
-def show_comparison(a, b)->int:
+def show_comparison(a:str|Path, b:str|Path)->int:
     "Print two evaluations beside each other, and where they differ."
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter('always'); print(compare_results(a, b))

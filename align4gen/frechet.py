@@ -154,7 +154,7 @@ def trace_root(
 
 # %% ../nbs/09_frechet.ipynb #6046134f
 def gaussian(
-    x, # n d features, or Moments
+    x:torch.Tensor|np.ndarray|Moments, # n d features, or Moments
     divisor:str='n-1', # or 'n'
 )->tuple: # (mean d, covariance d d; or a factor n d of it if n < d), on the CPU
     "A crowd as the distance wants it."
@@ -166,8 +166,8 @@ def gaussian(
 
 # %% ../nbs/09_frechet.ipynb #790c5156
 def frechet_distance(
-    a, # n d features, or Moments
-    b, # m d features, or Moments
+    a:torch.Tensor|np.ndarray|Moments, # n d features, or Moments
+    b:torch.Tensor|np.ndarray|Moments, # m d features, or Moments
     divisor:str='n-1', # What covariances divide by: 'n-1' (NumPy, torchmetrics) or 'n' (StyleGAN-V)
 )->float: # Squared distance of the two Gaussians, at least 0; exactly 0 for equal crowds
     "Distance between two sets of features, each taken as a Gaussian (Align4Gen, eq. 16)."

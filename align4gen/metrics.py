@@ -12,7 +12,7 @@ __all__ = ['fields', 'incidental', 'i3d_sha256', 'registry', 'whole_protocol', '
            'reading', 'Entry', 'register', 'load', 'table', 'list']
 
 # %% ../nbs/09_metrics.ipynb #cd3a2452
-import hashlib, io, json, math, warnings
+import hashlib, io, json, warnings
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.resources import files

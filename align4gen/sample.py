@@ -34,7 +34,7 @@ def noise_for(
 
 # %% ../nbs/08_sample.ipynb #3b6f1f2f
 def condition_of(
-    model, # A V-DiT, a VideoDiT, or anything like them
+    model:torch.nn.Module, # A V-DiT, a VideoDiT, or anything like them
 )->str: # 'classes', 'prompts', or '' for nothing
     "What a model is told beside the noise."
     config = getattr(model, 'config', None)
@@ -82,7 +82,7 @@ def text_reader(
 
 def in_turn(
     n:int, # How many videos
-    prompt, # Prompt of one caption, or of n
+    prompt:"'Prompt'", # Of one caption, or of n
 ): # Prompt of n
     "One prompt for each video; ValueError if there are too few or too many."
     if len(prompt) not in (1, n): raise ValueError(f'{len(prompt)} prompts for {n} videos: give one, or one for each')
@@ -163,7 +163,7 @@ class Sampling:
 # %% ../nbs/08_sample.ipynb #1b2b430c
 @patch
 def load(self:Sampling,
-    run_or_model, # As above
+    run_or_model:"'Run|torch.nn.Module'", # As above
     device:str=None, # Where it should be
 )->torch.nn.Module: # On its device
     "The model to ask; TypeError if it is neither a run nor a model."
@@ -183,7 +183,7 @@ def __str__(self:Sampling):
 @patch
 def labels(self:Sampling,
     n:int, # How many videos
-    classes=None, # As in `sample`: class numbers, captions, or a Prompt
+    classes:"'int|str|list|tuple|torch.Tensor|Prompt'"=None, # As in `sample`: class numbers, captions, or a Prompt
 )->tuple: # (int64 n, Prompt of n, or None; what the manifest calls each)
     "What the model is told about n videos; ValueError if it is not what this model reads."
     given = [classes] if isinstance(classes, str) else list(classes) if isinstance(classes, (list, tuple)) else classes
@@ -209,7 +209,7 @@ def digest_of(
 @torch.no_grad()
 def draw(self:Sampling,
     index:list, # Which videos of the set, integers
-    labels=None, # Their classes, or a Prompt; None for neither
+    labels:"'torch.Tensor|Prompt'"=None, # Their classes, or a Prompt; None for neither
     callback:callable=None, # As in `Objective.sample`
 )->torch.Tensor: # float32 `n t c h w` in [-1, 1], on the CPU
     "Noise to latents to videos (Align4Gen, Algorithm 2)."
@@ -222,7 +222,7 @@ def draw(self:Sampling,
 @patch
 def videos(self:Sampling,
     n:int, # How many
-    labels=None, # From `Sampling.labels`
+    labels:"'torch.Tensor|Prompt'"=None, # From `Sampling.labels`
     batch:int=64, # At a time
     progress:bool=True, # Show a bar
 )->torch.Tensor: # float32 `n t c h w` in [-1, 1], on the CPU
@@ -252,16 +252,16 @@ def sampling_bar(
 
 # %% ../nbs/08_sample.ipynb #955c3447
 def sample(
-    run_or_model, # A Run (its weight average is used), a VDiT or a VideoDiT
+    run_or_model:"'Run|torch.nn.Module'", # A Run (its weight average is used), a VDiT or a VideoDiT
     n:int=16, # How many videos
-    classes=None, # One class number or n of them, None takes them in turn; of a model that reads prompts, captions or a Prompt, None is no prompt
+    classes:"'int|str|list|tuple|torch.Tensor|Prompt'"=None, # One class number or n of them, None takes them in turn; of a model that reads prompts, captions or a Prompt, None is no prompt
     *,
     steps:int=50, # Times the model is asked for each video
     sampler:str=None, # 'euler', 'ddim', 'heun', 'dpm++2m'; None is the papers': Euler, or DDIM for Diffusion
     guidance:float=1., # Classifier-free guidance; 1 is off, the papers' protocol
     seed:int=0, # Video i depends on (seed, i) alone
     batch:int=64, # Videos at a time
-    vae=None, # Object with `decode`; None takes the run's, or the miniature
+    vae:object=None, # Anything with `decode`; None takes the run's, or the miniature
     objective:Flow|Diffusion=None, # Flow or Diffusion; None takes the run's, or Flow
     progress:bool=True, # Show a bar
     **options, # precision, compile, device, ema, checkpoint, frames, text, sd3: see `Sampling`
@@ -273,8 +273,8 @@ def sample(
 
 # %% ../nbs/08_sample.ipynb #927f1e00
 def trajectory(
-    run_or_model, # A Run or a VDiT
-    label=None, # Its class, caption or Prompt; None is the first class, or nothing
+    run_or_model:"'Run|torch.nn.Module'", # A Run or a VDiT
+    label:"'int|str|Prompt'"=None, # Its class, caption or Prompt; None is the first class, or nothing
     index:int=0, # Which video of the set
     moments:int=6, # How many of the questions to keep, evenly; None keeps all
     **options, # steps, sampler, guidance, seed, ...: see `Sampling`
@@ -403,7 +403,7 @@ def save_side_by_side(
 
 # %% ../nbs/08_sample.ipynb #c5e2e237
 def fingerprint(
-    module, # An nn.Module, or anything without weights
+    module:object, # An nn.Module, or anything without weights
 )->str: # 16 hexadecimal digits; '' without weights
     "Which weights these are: a hash of every name, shape and number."
     state, h = module.state_dict() if isinstance(module, torch.nn.Module) else {}, hashlib.sha256()
@@ -475,9 +475,9 @@ def check_manifest(
 # %% ../nbs/08_sample.ipynb #29f135dc
 def sample_to(
     folder:str|Path, # Where the videos go; may hold some of them already
-    run_or_model, # A Run (its weight average is used), a VDiT or a VideoDiT
+    run_or_model:"'Run|torch.nn.Module'", # A Run (its weight average is used), a VDiT or a VideoDiT
     n:int=16, # How many videos
-    classes=None, # As in `sample`: class numbers, captions, or a Prompt
+    classes:"'int|str|list|tuple|torch.Tensor|Prompt'"=None, # As in `sample`: class numbers, captions, or a Prompt
     *,
     format:str='mp4', # 'mp4' (small), 'gif' (256 colours) or 'npy' (exact)
     fps:float=8, # Frames a second
@@ -559,7 +559,7 @@ def asked(
     except ValueError: raise ValueError(f'--classes takes numbers with commas between them, for example 3,1,4, not {a.classes!r}') from None
 
 def samples_folder(
-    run, # A Run
+    run:"'Run'", # Whose pictures
 )->Path: # samples/ in the run, if it is yours to write in
     "Where the pictures of a run go: a run that came with the package, or that cannot be written to, stays as it is."
     home = Path(vaes.__file__).resolve().parent
@@ -568,7 +568,7 @@ def samples_folder(
 
 def save_pictures(
     a:argparse.Namespace, # Of `sample_parser`
-    run, # A Run
+    run:"'Run'", # To sample from
     classes:list|None, # Labels or captions
     how:dict, # Options of `sample`
 )->dict: # Kind to path

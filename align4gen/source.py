@@ -8,7 +8,6 @@ __all__ = ['Batch', 'batch_index', 'share', 'StepSampler', 'load_teachers', 'loa
            'count_classes']
 
 # %% ../nbs/07_source.ipynb #84733dc4
-import warnings
 from collections import namedtuple
 from functools import partial
 from pathlib import Path

@@ -170,7 +170,7 @@ def _width(folder):
 # %% ../nbs/11_text.ipynb #8d0cd5e1
 @torch.no_grad()
 def read_text(
-    pipe, # From `load_text`
+    pipe:"'StableDiffusion3Pipeline'", # From `load_text`
     captions:list, # b strings
     words:int=256, # T5's rows, 1 to 512; without T5 there are 77 rows of zeros
 )->Prompt: # tokens `b 77+words d`, pooled `b p`; on the encoders' device, in their type
@@ -290,7 +290,7 @@ def _in_table(data, captions):
     return [said[n] for n in listed]
 
 def clip_captions(
-    data, # A data set with `paths`, as `datasets.load` makes it
+    data:datasets.ClipDataset, # A data set with `paths`, as `datasets.load` makes it
     captions:str|Path='', # As for `read_captions`; '': beside the clips, or else the class names
 )->list: # One caption for each clip
     "What each clip shows; ValueError names the first clip that nothing is said about."
@@ -307,7 +307,7 @@ def clip_captions(
 # %% ../nbs/11_text.ipynb #04ab0baf
 def who_says(
     config:TrainConfig, # The run
-    data=None, # The data set it reads, if it is open already
+    data:datasets.ClipDataset|CachedClips|MovingDigits=None, # The data set it reads, if it is open already
     split:str='train', # Of the data set
 )->tuple: # (captions, 'label' or 'index'): the list, and which number of a clip finds its caption there
     "The captions of a run's data; ValueError if a clip has none."
@@ -326,7 +326,7 @@ def who_says(
     return clip_captions(files, c.captions), 'index'
 
 def captions_of(
-    config_or_data, # A `TrainConfig`, or a data set with `paths` or `classes`, or Moving Digits
+    config_or_data:TrainConfig|datasets.ClipDataset|CachedClips|MovingDigits, # A `TrainConfig`, or a data set with `paths` or `classes`, or Moving Digits
     captions:str|Path='', # For a data set: as for `clip_captions`
 )->list: # Distinct, in the order of the data
     "All captions that a run or a data set needs: what `align4gen_text` should be given."
@@ -419,7 +419,7 @@ class PromptTable:
 
 # %% ../nbs/11_text.ipynb #765d8bb7
 def too_long(
-    pipe, # From `load_text`
+    pipe:"'StableDiffusion3Pipeline'", # From `load_text`
     captions:list, # Strings
     words:int=256, # T5's rows
 )->tuple: # How many are cut by CLIP (77 tokens), and by T5; marks count

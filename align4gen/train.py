@@ -8,10 +8,10 @@ __all__ = ['build_model', 'build_image', 'build_sd3', 'text_sizes', 'build_objec
            'make_accelerator', 'Trainer', 'cut', 'whole', 'optimizer_tensors', 'like', 'load_optimizer', 'repeatable',
            'state_tensors', 'flush', 'write_checkpoint', 'prune', 'save_checkpoint', 'read_checkpoint',
            'load_checkpoint', 'load_newest', 'Run', 'read_columns', 'example_run', 'new_run', 'append_row', 'cut_log',
-           'gentle_stop', 'check_patience', 'write_rows', 'sample_average', 'Clock', 'fit', 'log_row', 'machine',
-           'plot_curves', 'finish', 'report', 'describe', 'data_found', 'to_come', 'planned_latents', 'dry_run',
-           'ready_config', 'planned_config', 'same_everywhere', 'carry_out', 'begin', 'train', 'command_line', 'parser',
-           'align4gen_train', 'obey']
+           'gentle_stop', 'check_patience', 'write_rows', 'sample_average', 'denoising_loss', 'Clock', 'fit', 'log_row',
+           'machine', 'plot_curves', 'finish', 'report', 'describe', 'data_found', 'to_come', 'planned_latents',
+           'dry_run', 'ready_config', 'planned_config', 'same_everywhere', 'carry_out', 'begin', 'train',
+           'command_line', 'parser', 'align4gen_train', 'obey']
 
 # %% ../nbs/07_train.ipynb #b66a534c
 import argparse, csv, importlib.util, json, math, os, platform, shutil, signal, sys, tempfile, time, warnings
@@ -288,7 +288,7 @@ def row(self:Trainer,
 
 # %% ../nbs/07_train.ipynb #0fee07b7
 def cut(
-    x, # A tensor, a Prompt, None, or a list of tensors
+    x:torch.Tensor|Prompt|list|None, # A list: of tensors
     i:slice, # Which rows
 ): # Of the same kind
     "Some rows of an input of the forward pass."
@@ -761,24 +761,35 @@ def draw_samples(self:Trainer, # All processes must call this, one draws
     return files
 
 # %% ../nbs/07_train.ipynb #d0bd3e2e
-@patch
 @torch.no_grad()
+def denoising_loss(
+    model:nn.Module, # In eval mode
+    objective:Flow|Diffusion, # What it was trained for
+    clips:tuple, # (latents `n t c h w`, labels or a `Prompt` of `n`), where the model is
+    precision:str='fp32', # 'fp32' or 'bf16'
+    batch:int=32, # Clips at a time
+)->float: # Mean over clips
+    "Denoising error at evenly spaced noise times, the same noise every time and for every model."
+    n, device = len(clips[0]), clips[0].device
+    g, times, errors = torch.Generator(device).manual_seed(0), (torch.arange(n, device=device) + .5) / n, []
+    for i in torch.arange(n, device=device).split(batch):
+        z, y, t = (x[i] for x in (*clips, times))
+        xt, t, target = objective.corrupt(z, t, generator=g)
+        with autocast(precision): errors.append(objective.error(model(xt, t, y if condition_of(model) else None), target))
+    return torch.cat(errors).mean().item()
+
+@patch
 def evaluate(self:Trainer, # All processes must call this, one computes
     clips:tuple, # (latents, labels) from `held_out`
     path:Path, # The run's folder
     batch:int=32, # Clips at a time
 )->float|None: # Mean denoising loss; None in the other processes
-    "Denoising loss of the weight average on held-out clips, at evenly spaced noise times and with the same noise every time: a row of eval.csv."
-    model, objective = self.average_model(), self.objective
+    "`denoising_loss` of the weight average on held-out clips: a row of eval.csv."
+    model = self.average_model()
     if not self.accelerator.is_main_process: return
-    g, errors = torch.Generator(self.device).manual_seed(0), []
-    times = (torch.arange(len(clips[0]), device=self.device) + .5) / len(clips[0])
-    for i in torch.arange(len(times), device=self.device).split(batch):
-        z, y, t = (x[i] for x in (*clips, times))
-        xt, t, target = objective.corrupt(z, t, generator=g)
-        with autocast(self.config.precision): errors.append(objective.error(model(xt, t, y if condition_of(model) else None), target))
-    append_row(path/'eval.csv', dict(step=self.step, denoise=torch.cat(errors).mean().item()))
-    return torch.cat(errors).mean().item()
+    loss = denoising_loss(model, self.objective, clips, self.config.precision, batch)
+    append_row(path/'eval.csv', dict(step=self.step, denoise=loss))
+    return loss
 
 # %% ../nbs/07_train.ipynb #427738d6
 class Clock:
@@ -976,7 +987,7 @@ def planned_config(
 
 def same_everywhere(
     accelerator:Accelerator, # All processes must call this
-    value, # Counts in the first process only
+    value:object, # Counts in the first process only
 ):
     "What the first process says."
     from accelerate.utils import broadcast_object_list
@@ -1008,7 +1019,7 @@ def note_shape(self:Trainer,
 
 def carry_out(
     kind:type, # Trainer, or a kind of it
-    config, # With nothing left at 'auto'
+    config:"'TrainConfig|DPVAEConfig'", # With nothing left at 'auto'
     resume:str|Path=None, # A run's folder
     progress:bool=True, # Show bars and say where things are
 )->Run: # The finished (or stopped) run
@@ -1032,7 +1043,7 @@ def begin(
     kind:type, # Trainer, or a kind of it
     view:type, # Run, or a kind of it
     ready:callable, # preset_or_config, **overrides -> config with nothing left at 'auto'
-    preset_or_config, # For `ready`
+    preset_or_config:"'str|TrainConfig|DPVAEConfig'", # For `ready`
     resume:str|Path|None, # A run's folder
     progress:bool, # Show bars and say where things are
     overrides:dict, # For `ready`

@@ -24,7 +24,7 @@ from .dpvae import DPVAE, DPLoss, PatchDiscriminator, channel_statistics, judge_
 from .metrics import psnr, ssim
 from .sample import enlargement
 from .source import Batch, Frozen, held_out, open_data, open_source
-from .train import Run, Trainer, append_row, begin, command_line, machine, obey, read_columns
+from .train import Run, Trainer, append_row, begin, command_line, obey, read_columns
 
 # %% ../nbs/10_train_dpvae.ipynb #215cae3a
 @dataclass

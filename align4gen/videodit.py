@@ -149,7 +149,7 @@ def untokens(self:VideoDiT,
 def forward(self:VideoDiT,
     x:torch.Tensor, # Noisy latents `b t c h w`; any number of frames
     t:torch.Tensor, # `b` noise times in [0,1], 1 = noise
-    y=None, # `b` labels, or a `Prompt`; None: no label
+    y:"'torch.Tensor|Prompt'"=None, # `b` labels, or a `Prompt`; None: no label
     return_tokens:tuple=(), # Blocks whose output tokens are wanted too
 )->torch.Tensor|tuple: # `b t c h w`; with `return_tokens` a pair (that, list of `b t n d`)
     "Velocity from noise to data, for every latent pixel of a clip."
@@ -167,7 +167,7 @@ def forward(self:VideoDiT,
 def check(self:VideoDiT,
     x:torch.Tensor, # `b t c h w`
     t:torch.Tensor, # `b`
-    y, # `b` labels, a `Prompt` or None
+    y:"'torch.Tensor|Prompt|None'", # `b` labels, a `Prompt` or None
     taps:tuple, # Block indices
 ):
     "ValueError that names the first argument that does not fit."
@@ -185,7 +185,7 @@ def check(self:VideoDiT,
 # %% ../nbs/11_videodit.ipynb #27373e64
 @patch
 def check_words(self:VideoDiT,
-    y, # `b` labels, a `Prompt` or None
+    y:"'torch.Tensor|Prompt|None'", # `b` labels, a `Prompt` or None
 ):
     "ValueError if the condition is not of the kind this image model was trained with."
     if y is None: return
@@ -436,7 +436,7 @@ def kept_for_backward(
 
 # %% ../nbs/11_videodit.ipynb #399ea033
 def count_kept(
-    run, # () -> anything: a forward pass
+    run:callable, # () -> anything: a forward pass
     model:nn.Module, # Its weights do not count
     fused:bool, # As in `kept_for_backward`; on the meta device alone
     half:bool, # Likewise

@@ -1,7 +1,7 @@
 """Aligner on other people's video models: tiny, random weights, real code. Do tokens come from the frame and place they stand for?"""
 import copy, warnings
 
-import pytest, torch, torch.nn as nn, torch.nn.functional as F
+import pytest, torch, torch.nn as nn
 from diffusers import CogVideoXTransformer3DModel, HunyuanVideoTransformer3DModel, LatteTransformer3DModel, SD3Transformer2DModel, WanTransformer3DModel
 from einops import rearrange
 from torch.utils.checkpoint import checkpoint

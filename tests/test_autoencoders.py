@@ -7,7 +7,7 @@ from align4gen import vae
 from align4gen.data import MovingDigits, to_float
 from align4gen.dpvae import DPVAE, ship_dpvae, trained_mini_dpvae
 from align4gen.labs import autoencoders as lab
-from align4gen.labs.autoencoders import all_jobs, arm_config, arms, columns, controls, finished, generation_scales, in_own_scale, measure_coder, one_run, record, tables, train_coder
+from align4gen.labs.autoencoders import all_jobs, arm_config, arms, columns, controls, generation_scales, in_own_scale, one_run, record, tables, train_coder
 from align4gen.labs.core import labs, mean_std, paired, run_jobs, summarise
 from align4gen.labs.evidence import read_table
 from align4gen.metrics import psnr

@@ -5,7 +5,7 @@ import pytest, torch
 
 from align4gen import train as training
 from align4gen.labs import conversion as lab
-from align4gen.labs.conversion import arm_config, arms, change, columns, controls, means, one_run, others, record
+from align4gen.labs.conversion import arm_config, arms, change, columns, means, one_run, others, record
 from align4gen.labs.core import labs, paired, run_jobs
 from align4gen.labs.evidence import read_table
 

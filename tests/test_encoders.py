@@ -188,7 +188,7 @@ def test_published_position_tables_are_adapted(name, tmp_path):
 
 def test_sam2_trunk_from_the_whole_models_file(tmp_path):
     "timm's file has all four stages; the encoder keeps three."
-    encoder, e = quick('sam2_hiera_t'), find('sam2_hiera_t')
+    e = find('sam2_hiera_t')
     whole = timm.create_model(e.build.args[0], **e.quick)
     save_file({k: v.contiguous() for k, v in whole.state_dict().items()}, tmp_path/'model.safetensors')
     with torch.no_grad():

@@ -4,8 +4,8 @@ import json, os, shutil, subprocess, sys, warnings
 import diffusers, numpy as np, pytest, torch
 
 from align4gen import datasets, evaluate as ev, metrics as measures, vae
-from align4gen.data import MovingDigits, to_float, to_uint8, write_video
-from align4gen.evaluate import (Clips, VideoVAE, align4gen_eval, chosen, class_counts, compare_results, digit_clips, evaluate, fill_up, folder_clips,
+from align4gen.data import MovingDigits, to_float, write_video
+from align4gen.evaluate import (VideoVAE, align4gen_eval, chosen, class_counts, compare_results, digit_clips, evaluate, fill_up, folder_clips,
                                 load_results, open_clips, reconstruction, reconstruction_table, ucf101_clips)
 
 code = 'import sys; from align4gen.evaluate import align4gen_eval; sys.exit(align4gen_eval())'
@@ -150,7 +150,7 @@ def test_all_kinds_of_files_are_read(tmp_path):
 
 def test_bad_files_are_named_and_never_replaced(tmp_path):
     write(tmp_path, digits(12).videos); (tmp_path/'005.npy').write_bytes(b'no array'); np.save(tmp_path/'007.npy', np.zeros((6, 16, 16, 3), 'uint8')); np.save(tmp_path/'008.npy', np.zeros(3))
-    with pytest.raises(ValueError, match=r'of 12 files give no clip.*005.npy: no array') as e: evaluate(tmp_path, digits(12), ['fvd-mini'], frames=6, cache=False, batch=4, **quiet)
+    with pytest.raises(ValueError, match=r'of 12 files give no clip.*005.npy: no array'): evaluate(tmp_path, digits(12), ['fvd-mini'], frames=6, cache=False, batch=4, **quiet)
     with pytest.raises(ValueError, match='allow_bad=3'): evaluate(tmp_path, digits(12), ['fvd-mini'], frames=6, cache=False, batch=64, allow_bad=2, **quiet)
     r = evaluate(tmp_path, digits(12), ['fvd-mini'], frames=6, cache=False, allow_bad=3, **quiet)['fvd-mini']
     assert (r.protocol['n'], r.protocol['n_real'], r.protocol['left_out']) == (9, 12, 3)

@@ -6,6 +6,7 @@ import numpy as np, pytest, torch
 from align4gen import metrics
 from align4gen.data import MovingDigits, to_float
 from align4gen.labs import faults as lab
+from align4gen.labs.evidence import read_table
 from align4gen.labs.faults import faults, severities
 
 data = MovingDigits('test', n=60, seed=5)
@@ -151,18 +152,17 @@ def test_extrapolation_takes_most_of_the_floor_away():
 def test_measured_once_and_only_what_is_missing(tmp_path, monkeypatch):
     "A second run asks nothing; a new metric is asked alone; other settings are refused."
     few = dict(n=20, n_real=24)
-    lab.run_jobs(['real-0'], tmp_path, 1, ('psnr',), **few)
+    lab.measure_all([('real', 0)], tmp_path, 1, ('psnr',), **few)
     first = (tmp_path/'real-0.json').read_bytes()
     monkeypatch.setattr(lab, 'one_job', lambda *a, **k: pytest.fail('measured again'))
-    lab.run_jobs(['real-0'], tmp_path, 1, ('psnr',), **few)
+    lab.measure_all([('real', 0)], tmp_path, 1, ('psnr',), **few)
     assert (tmp_path/'real-0.json').read_bytes() == first
     monkeypatch.undo()
-    lab.one_job('real-0', tmp_path, ('fvd mini_videomae',), **few)
-    lab.one_job('missing-0', tmp_path, ('psnr', 'fvd mini_videomae'), **few)
-    found = lab.measured('real-0', tmp_path)
+    lab.measure_all([('real', 0), ('missing', 0)], tmp_path, 1, ('psnr', 'fvd mini_videomae'), **few)
+    found = lab.measured('real', 0, tmp_path)
     assert found['psnr'] == json.loads(first)['psnr'] and found['fvd mini_videomae'][0]['protocol']['extractor'] == 'mini_videomae'
-    assert lab.measured('missing-0', tmp_path)['psnr'] == [], 'no pairs where clips were exchanged'
-    with pytest.raises(ValueError, match='another --runs'): lab.run_jobs(['real-0'], tmp_path, 1, ('psnr',), n=30, n_real=24)
-    lab.record(['real-0', 'missing-0'], tmp_path, tmp_path/'out', 'a test')
-    rows = lab.read_table(tmp_path/'out'/'matrix.csv')
+    assert lab.measured('missing', 0, tmp_path)['psnr'] == [], 'no pairs where clips were exchanged'
+    with pytest.raises(ValueError, match='another --runs'): lab.measure_all([('real', 0)], tmp_path, 1, ('psnr',), n=30, n_real=24)
+    lab.record([('real', 0), ('missing', 0)], tmp_path, tmp_path/'out', 'a test')
+    rows = read_table(tmp_path/'out'/'matrix.csv')
     assert {r['metric'] for r in rows} == {'psnr', 'fvd mini_videomae'} and json.loads((tmp_path/'out'/'info.json').read_text())['n'] == 20

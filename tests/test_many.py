@@ -1,7 +1,7 @@
 """Several processes do what one does: the same clips, the same noise, the same losses up to the order of sums."""
 import os, shutil, subprocess, sys
 
-import pytest, torch
+import pytest
 from safetensors.torch import load_file
 
 from align4gen.train import Run

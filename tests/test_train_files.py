@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from align4gen.data import MovingDigits, write_video
 from align4gen.cache import DigitClips, build
-from align4gen.train import Run, align4gen_train, train
+from align4gen.train import align4gen_train, train
 
 small = dict(batch=4, steps=6, size='mini', teachers='mini_random', mapper_hidden=32, checkpoint_every=3, log_every=1, sample_every=0, sample_steps=2, judge='', compile='no', precision='fp32', progress=False)
 

@@ -98,7 +98,7 @@ def test_conversion_takes_the_weights_over(world):
 
 def test_velocity_points_to_the_data():
     "A SD3 that knows the data: its last layer answers eps - x0, as SD3 is trained to. Sampling must arrive at x0."
-    x0, eps, patches = torch.randn(2, 3, 4, 8, 8), torch.randn(2, 3, 4, 8, 8), []
+    x0, eps = torch.randn(2, 3, 4, 8, 8), torch.randn(2, 3, 4, 8, 8)
     model = sd3(**small).eval()
     class Knows(nn.Module):
         def forward(self, h): return (eps - x0).unflatten(-1, (4, 2)).unflatten(-3, (4, 2)).permute(0, 1, 3, 5, 4, 6, 2).reshape(2, -1, 16)

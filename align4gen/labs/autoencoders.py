@@ -21,11 +21,12 @@ from .. import encoders, metrics, vae
 from ..config import TrainConfig
 from ..data import MovingDigits, replace_file, to_float, to_uint8, write_json, write_table
 from ..dpvae import DPVAE, PatchDiscriminator, channel_statistics
-from .conversion import change, denoising_loss
-from .core import run_jobs, summarise
+from .conversion import change
+from .core import lab_parser, run_jobs, some_of, summarise
 from .evidence import commit
+from ..objectives import Flow
 from ..sample import Sampling
-from ..train import begin, build_model, machine, ready_config, train
+from ..train import begin, build_model, denoising_loss, machine, ready_config, train
 from ..train_dpvae import DPCore, DPRun, DPTrainer, DPVAEConfig, key_latents, read_keys, ready_dpvae
 
 # %% ../../nbs/labs/autoencoders.ipynb #570e1c3c
@@ -171,7 +172,7 @@ def measure_latents(
 # %% ../../nbs/labs/autoencoders.ipynb #19f9d500
 @torch.no_grad()
 def measure_coder(
-    coder, # DPVAE or FrameVAE
+    coder:DPVAE|vae.FrameVAE, # The autoencoder
     clips:torch.Tensor, # n t 3 h w in [-1, 1]
 )->tuple: # (dict: some of `columns`; dict of tensors: how the latents are spread, and two clips with what became of them)
     "Everything that is measured of one autoencoder."
@@ -239,7 +240,7 @@ def judge_model(
     judge, labels, (clips, y) = encoders.load('mini_supervised'), torch.arange(n) % 10, test_clips(256)
     videos = draw(model, coder, labels, seed=seed, precision=precision)
     shown = draw(model, coder, torch.tensor([3, 5, 7]), 3., seed, precision=precision)
-    row = dict(loss=denoising_loss(model, coder.encode(clips), y, precision), frechet=metrics.frechet_distance(judge.clip_features(videos), real_features()),
+    row = dict(loss=denoising_loss(model, Flow(), (coder.encode(clips), y), precision, 64), frechet=metrics.frechet_distance(judge.clip_features(videos), real_features()),
                read=metrics.read_rightly(videos, labels, judge), change=change(videos))
     return row, to_uint8(shown)
 
@@ -337,21 +338,14 @@ def record(
 # %% ../../nbs/labs/autoencoders.ipynb #9a1dbe4a
 def parser()->argparse.ArgumentParser: # One option per choice
     "The lab's command line."
-    p = argparse.ArgumentParser('align4gen_lab autoencoders', description='VideoDiT, Tables 1 and 3 and Fig. 5, in miniature.', formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for name, value, text in (('seeds', 3, 'seeds for every arm'), ('steps', 400, "an autoencoder's optimiser steps"), ('diffusion_steps', 300, "a diffusion model's"),
-                              ('n', 512, 'clips to measure a reconstruction on'), ('drawn', 400, 'clips to judge a diffusion model by'), ('jobs', 1, 'runs at a time, one thread each')):
-        p.add_argument(f'--{name}', type=int, default=value, help=text)
-    p.add_argument('--arms', default=','.join([*arms, *controls]), help='which ones; what was measured before stays')
-    p.add_argument('--runs', type=Path, default=Path('runs/autoencoders'), help='folder for the runs')
-    p.add_argument('--out', type=Path, default=Path('results/autoencoders'), help='folder for the record')
-    p.add_argument('--note', default='', help='kept in info.json, e.g. what else the machine was doing')
-    return p
+    counts = dict(seeds=(3, 'seeds for every arm'), steps=(400, "an autoencoder's optimiser steps"), diffusion_steps=(300, "a diffusion model's"),
+                  n=(512, 'clips to measure a reconstruction on'), drawn=(400, 'clips to judge a diffusion model by'), jobs=(1, 'runs at a time, one thread each'))
+    return lab_parser('autoencoders', 'VideoDiT, Tables 1 and 3 and Fig. 5, in miniature.', counts, arms=some_of([*arms, *controls]))
 
 def main(
     argv:list=None, # Arguments; None takes the command line's
 ):
     "The lab `align4gen_lab autoencoders`."
-    p = parser(); a = p.parse_args(argv); names = a.arms.split(',')
-    if odd := [x for x in names if x not in (*arms, *controls)]: p.error(f"--arms: no {odd[0]!r}, there are {', '.join([*arms, *controls])}")
-    run_jobs(one_run, all_jobs(a.seeds, tuple(names)), a.runs, a.jobs, steps=a.steps, diffusion_steps=a.diffusion_steps, n=a.n, drawn=a.drawn)
+    a = parser().parse_args(argv)
+    run_jobs(one_run, all_jobs(a.seeds, a.arms), a.runs, a.jobs, steps=a.steps, diffusion_steps=a.diffusion_steps, n=a.n, drawn=a.drawn)
     record(a.runs, a.out, ' '.join(['align4gen_lab autoencoders', *(argv or [])]), a.note)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['teachers', 'arms', 'controls', 'others', 'columns', 'fixed', 'arm_config', 'still', 'test_clips', 'real_features',
-           'draw', 'change', 'test_latents', 'denoising_loss', 'judged', 'measure', 'counted', 'Stopwatch', 'costs',
-           'measure_control', 'one_run', 'all_jobs', 'means', 'run_rows', 'record', 'parser', 'main']
+           'draw', 'change', 'test_latents', 'judged', 'measure', 'counted', 'Stopwatch', 'costs', 'measure_control',
+           'one_run', 'all_jobs', 'means', 'run_rows', 'record', 'parser', 'main']
 
 # %% ../../nbs/labs/conversion.ipynb #3d182c6e
 import argparse, json, time
@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np, torch
 from safetensors.torch import load_file, save_file
 from .. import encoders, vae
-from ..config import TrainConfig, autocast
+from ..config import TrainConfig
 from ..data import MovingDigits, replace_file, to_float, to_uint8, write_json, write_table
-from .core import paired, run_jobs, summarise
+from .core import lab_parser, run_jobs, some_of, summarise
 from .evidence import commit, read_table
 from ..metrics import frechet_distance, read_rightly
 from ..objectives import Flow
 from ..sample import Sampling
 from ..source import Batch, Memory, one_frame
-from ..train import Trainer, build_model, machine, ready_config, train
+from ..train import Trainer, build_model, denoising_loss, machine, ready_config, train
 from ..vdit import VDiT, count_parameters
 from ..videodit import count_kept, inflate, trained_image_dit
 
@@ -118,19 +118,6 @@ def test_latents(
     if stills: videos = one_frame(videos, torch.arange(len(videos)))
     return vae.load('mini').encode(to_float(videos)), labels[:n]
 
-@torch.no_grad()
-def denoising_loss(
-    model:torch.nn.Module, # In eval mode
-    latents:torch.Tensor, # `n t c h w`
-    labels:torch.Tensor, # `n`
-    precision:str='fp32', # 'fp32' or 'bf16'
-)->float:
-    "Mean denoising error at evenly spaced noise times, the same noise for every model."
-    flow, g, errors, times = Flow(), torch.Generator().manual_seed(0), [], (torch.arange(len(latents)) + .5) / len(latents)
-    for z, y, t in zip(*(x.split(64) for x in (latents, labels, times))):
-        xt, t, target = flow.corrupt(z, t, generator=g)
-        with autocast(precision): errors.append(flow.error(model(xt, t, y), target))
-    return torch.cat(errors).mean().item()
 
 # %% ../../nbs/labs/conversion.ipynb #aeb1ed1c
 columns = ('loss', 'read', 'read_guided', 'frechet', 'change', 'image_loss', 'image_read', 'image_read_guided', 'image_frechet')
@@ -160,7 +147,7 @@ def measure(
     for stills in [False, True][:1 if isinstance(model, VDiT) else 2]: # a V-DiT has one length of clip
         ask = partial(draw, model, frames=1 if stills else 6, seed=seed, steps=steps, precision=precision)
         free, guided = ask(torch.arange(n) % 10), ask(torch.arange(max(10, n//8)) % 10, guidance=3.)
-        row |= judged(free, guided, stills) | {'image_loss' if stills else 'loss': denoising_loss(model, *test_latents(stills), precision)}
+        row |= judged(free, guided, stills) | {'image_loss' if stills else 'loss': denoising_loss(model, Flow(), test_latents(stills), precision, 64)}
         shown['images' if stills else 'clips'] = to_uint8(guided[:10] if stills else guided[[0, 1, 3, 5, 7]])
     return row, shown
 
@@ -296,22 +283,15 @@ def record(
 # %% ../../nbs/labs/conversion.ipynb #5051d83b
 def parser()->argparse.ArgumentParser: # One option per choice
     "The lab's command line."
-    p = argparse.ArgumentParser('align4gen_lab conversion', description='VideoDiT, Tables 4 to 6, in miniature: about 40 minutes on one core.', formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for name, value, text in (('seeds', 3, 'seeds for every arm'), ('steps', 300, 'optimiser steps'), ('n', 400, 'clips, and images, to measure a run on'),
-                              ('jobs', 1, 'runs at a time, one thread each')): p.add_argument(f'--{name}', type=int, default=value, help=text)
-    p.add_argument('--arms', default=','.join([*controls, *arms]), help='which ones; what was measured before stays')
-    p.add_argument('--sweep', action='store_true', help='instead, one seed of: ' + ', '.join(others))
-    p.add_argument('--runs', type=Path, default=Path('runs/conversion'), help='folder for the runs')
-    p.add_argument('--out', type=Path, default=Path('results/conversion'), help='folder for the record')
-    p.add_argument('--note', default='', help='kept in info.json, e.g. what else the machine was doing')
-    return p
+    counts = dict(seeds=(3, 'seeds for every arm'), steps=(300, 'optimiser steps'), n=(400, 'clips, and images, to measure a run on'), jobs=(1, 'runs at a time, one thread each'))
+    return lab_parser('conversion', 'VideoDiT, Tables 4 to 6, in miniature: about 40 minutes on one core.', counts,
+                      arms=some_of([*controls, *arms]), sweep=dict(action='store_true', help='instead, one seed of: ' + ', '.join(others)))
 
 def main(
     argv:list=None, # Arguments; None takes the command line's
 ):
     "The lab `align4gen_lab conversion`."
-    p = parser(); a = p.parse_args(argv); names = a.arms.split(',')
-    if odd := [x for x in names if x not in arms | controls]: p.error(f"--arms: no {odd[0]!r}, there are {', '.join([*controls, *arms])}")
+    a = parser().parse_args(argv)
     if not (a.runs/'costs.json').exists(): write_json(a.runs/'costs.json', costs())
-    run_jobs(one_run, all_jobs(1, tuple(others)) if a.sweep else all_jobs(a.seeds, tuple(names)), a.runs, a.jobs, n=a.n, steps=a.steps)
+    run_jobs(one_run, all_jobs(1, tuple(others)) if a.sweep else all_jobs(a.seeds, a.arms), a.runs, a.jobs, n=a.n, steps=a.steps)
     record(a.runs, a.out, ' '.join(['align4gen_lab conversion', *(argv or [])]), a.note)

@@ -7,20 +7,19 @@ __all__ = ['faults', 'facts', 'image_eyes', 'panel', 'sizes', 'order_blind', 'al
            'frame_pairs', 'Fault', 'fault', 'noise', 'blur', 'fade', 'colour_casts', 'bend', 'cast', 'warp', 'flicker',
            'wobble', 'cycle_some', 'shuffle', 'freeze', 'repeat_kept', 'ranks', 'repeat', 'missing', 'collapse',
            'steps_extractor', 'real_clips', 'real_state', 'Panel', 'expected_floor', 'extrapolate', 'size_rows',
-           'follow', 'set_rows', 'worker_panel', 'measured', 'one_job', 'all_jobs', 'run_jobs', 'record', 'parser',
-           'main', 'noise_floor', 'effects', 'heat_map', 'verdicts', 'motion_weight']
+           'follow', 'set_rows', 'worker_panel', 'measured', 'unknown', 'one_job', 'all_jobs', 'measure_all', 'record',
+           'parser', 'main', 'noise_floor', 'effects', 'heat_map', 'verdicts', 'motion_weight']
 
 # %% ../../nbs/labs/faults.ipynb #7f94e520
 import argparse, json
 from collections import defaultdict
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Callable
 import numpy as np, torch, torch.nn.functional as F
 from einops import rearrange
+from matplotlib.axes import Axes
 from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 from torchvision.transforms.v2.functional import gaussian_blur
@@ -28,7 +27,8 @@ from tqdm.auto import tqdm
 from .. import encoders, metrics
 from ..data import MovingDigits, replace_file, to_float, write_json, write_table
 from ..frechet import frechet_distance
-from .evidence import commit, read_table
+from .core import claim_folder, lab_parser, run_jobs, some_of
+from .evidence import commit
 from ..train import machine
 
 # %% ../../nbs/labs/faults.ipynb #e4181852
@@ -68,18 +68,18 @@ def fault(
 
 # %% ../../nbs/labs/faults.ipynb #7bb1a562
 @fault('frames')
-def noise(videos, severity, generator, labels):
+def noise(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
     "Gaussian noise on every pixel, up to a quarter of the range."
     return videos + .5*severity*torch.randn(videos.shape, generator=generator)
 
 @fault('frames')
-def blur(videos, severity, generator, labels):
+def blur(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
     "Gaussian blur, sigma up to an eighth of the frame's side."
     h = videos.shape[-1]
     return gaussian_blur(videos.flatten(0, 1), 2*(3*h//8) + 1, severity*h/8).view_as(videos)
 
 @fault('frames')
-def fade(videos, severity, generator, labels):
+def fade(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
     "Contrast lost towards mid-grey, up to four fifths of it."
     return videos * (1 - .8*severity)
 
@@ -87,7 +87,7 @@ def fade(videos, severity, generator, labels):
 def colour_casts(
     shape:tuple, # How many casts: n t
     severity:float, # Scales them
-    generator:torch.Generator,
+    generator:torch.Generator, # Draws them
 )->torch.Tensor: # n t 3 1 1, to be added
     "Random shifts of the three channels, up to .8 of the range's half."
     return .8*severity*(2*torch.rand(*shape, 3, 1, 1, generator=generator) - 1)
@@ -106,24 +106,24 @@ def bend(
 
 # %% ../../nbs/labs/faults.ipynb #05ce4bd7
 @fault('frames')
-def cast(videos, severity, generator, labels):
+def cast(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
     "A random colour cast, the same for all frames of a clip."
     return videos + colour_casts((len(videos), 1), severity, generator)
 
 @fault('frames')
-def warp(videos, severity, generator, labels):
+def warp(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
     "A smooth random distortion, the same for all frames of a clip."
     fields = torch.randn(len(videos), 1, 2, 4, 4, generator=generator)
     return bend(videos, severity, fields.expand(-1, videos.shape[1], -1, -1, -1))
 
 # %% ../../nbs/labs/faults.ipynb #7b2df1ab
 @fault('motion')
-def flicker(videos, severity, generator, labels):
+def flicker(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
     "A random colour cast, another one for every frame."
     return videos + colour_casts(videos.shape[:2], severity, generator)
 
 @fault('motion')
-def wobble(videos, severity, generator, labels):
+def wobble(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
     "A smooth random distortion, another one for every frame."
     return bend(videos, severity, torch.randn(*videos.shape[:2], 2, 4, 4, generator=generator))
 
@@ -138,7 +138,7 @@ def cycle_some(
     return index
 
 @fault('motion')
-def shuffle(videos, severity, generator, labels):
+def shuffle(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
     "A share of the frames change places at random."
     n, t = videos.shape[:2]
     orders = torch.rand(n, t, generator=generator).argsort(1)
@@ -146,7 +146,7 @@ def shuffle(videos, severity, generator, labels):
     return videos[torch.arange(n)[:, None], index]
 
 @fault('motion')
-def freeze(videos, severity, generator, labels):
+def freeze(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
     "The clip stops, and its last moving frame is repeated; at severity 1 it never moves."
     last = round((1 - severity)*(videos.shape[1] - 1))
     return videos[:, torch.arange(videos.shape[1]).clamp(max=last)]
@@ -155,7 +155,7 @@ def freeze(videos, severity, generator, labels):
 def repeat_kept(
     videos:torch.Tensor, # n t c h w
     keep:torch.Tensor, # Indices of the clips that stay
-    generator:torch.Generator,
+    generator:torch.Generator, # Draws what fills up
 )->torch.Tensor: # n t c h w, made of kept clips only
     "Fill the places of all other clips with kept ones, drawn at random."
     index, lost = torch.arange(len(videos)), torch.ones(len(videos), dtype=torch.bool)
@@ -166,7 +166,7 @@ def repeat_kept(
 # %% ../../nbs/labs/faults.ipynb #a4472a85
 def ranks(
     labels:torch.Tensor, # int64 n
-    generator:torch.Generator,
+    generator:torch.Generator, # Draws the order
 )->torch.Tensor: # n: 0 for one clip of every class, 1 for another one, ...
     "A random place for every clip in the queue of its class."
     order, out = torch.randperm(len(labels), generator=generator), torch.empty_like(labels)
@@ -174,20 +174,20 @@ def ranks(
     return out
 
 @fault('variety', paired=False)
-def repeat(videos, severity, generator, labels):
+def repeat(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor)->torch.Tensor:
     "Fewer different clips, repeated; at severity 1 a tenth of them. All classes stay."
     keep = round(len(videos)*(1 - .9*severity))
     return repeat_kept(videos, ranks(labels, generator).argsort(stable=True)[:keep], generator)
 
 @fault('variety', paired=False)
-def missing(videos, severity, generator, labels):
+def missing(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor)->torch.Tensor:
     "Fewer classes; at severity 1 a tenth of them. The others are repeated to fill up."
     classes = labels.unique(); classes = classes[torch.randperm(len(classes), generator=generator)]
     keep = classes[:max(1, round(len(classes)*(1 - .9*severity)))]
     return repeat_kept(videos, torch.isin(labels, keep).nonzero()[:, 0], generator)
 
 @fault('variety', paired=False)
-def collapse(videos, severity, generator, labels):
+def collapse(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor)->torch.Tensor:
     "Fewer different clips in every class; at severity 1 a single one, always the same."
     per_class = len(videos) / len(labels.unique())
     rank = ranks(labels, generator)
@@ -240,7 +240,7 @@ class Panel:
         folder:str|Path, # For the statistics of the real clips
         labels:tuple=None, # In `panel`; None: all
         n_real:int=2048, # Reference clips
-    ): self.metrics = {k: (panel[k](), real_state(k, folder, n_real)) for k in labels or panel}
+    ): self.metrics = {k: (panel[k](), real_state(k, folder, n_real)) for k in (panel if labels is None else labels)}
     def __call__(self,
         videos:torch.Tensor, # n t c h w in [-1, 1]
         clean:torch.Tensor=None, # What they were before; None: there are no pairs
@@ -324,112 +324,115 @@ def follow(
 severities = (1/3, 2/3, 1.)
 
 def set_rows(
-    job:str, # 'FAULT-SEED' or 'real-SEED'
-    measure:Panel,
+    name:str, # In `faults`, or 'real'
+    seed:int, # Of the clips and of the fault
+    measure:Panel, # The metrics
     n:int=256, # Clips
 )->dict: # Label -> dicts: metric, fault, severity, seed, value, std, protocol; an empty list where a metric cannot be asked
     "One fault at all severities, on the clips of one seed."
-    name, seed = job.rsplit('-', 1); data = MovingDigits('test', n=n, seed=1 + int(seed))
+    data = MovingDigits('test', n=n, seed=1 + seed)
     clean, rows, real = to_float(data.videos), {label: [] for label in measure.metrics}, name == 'real'
     for s in (0.,) if real else severities:
-        broken = clean if real else faults[name](clean, s, seed=int(seed), labels=data.labels)
-        for label, r in measure(broken, clean if real or faults[name].paired else None, seed=1 + int(seed)).items():
-            rows[label].append(dict(metric=label, fault=name, severity=round(s, 4), seed=int(seed), value=r.value, std=r.std, protocol=r.protocol))
+        broken = clean if real else faults[name](clean, s, seed=seed, labels=data.labels)
+        for label, r in measure(broken, clean if real or faults[name].paired else None, seed=1 + seed).items():
+            rows[label].append(dict(metric=label, fault=name, severity=round(s, 4), seed=seed, value=r.value, std=r.std, protocol=r.protocol))
     return rows
 
 # %% ../../nbs/labs/faults.ipynb #e25d0801
 sized = ('fvd mini_videomae', 'fvd mini_supervised')
 
 @lru_cache(1)
-def worker_panel(folder, n_real, labels): return Panel(folder, labels, n_real)
+def worker_panel(
+    folder:str, # Runs
+    n_real:int, # Reference clips
+    labels:tuple, # In `panel`
+)->Panel: # The same one as long as the same is asked for
+    "A process opens its metrics once, not for every set of clips."
+    return Panel(folder, labels, n_real)
 
 def measured(
-    job:str, # As for `set_rows`; or 'sizes-SEED'
+    name:str, # As for `set_rows`; or 'sizes'
+    seed:int, # Of the clips
     folder:str|Path, # Runs
 )->dict: # Label -> rows; empty: nothing yet
     "What is known of a set of clips."
-    path = Path(folder)/f'{job}.json'
+    path = Path(folder)/f'{name}-{seed}.json'
     return json.loads(path.read_text()) if path.exists() else {}
 
+def unknown(
+    name:str, # As for `set_rows`; or 'sizes'
+    seed:int, # Of the clips
+    folder:str|Path, # Runs
+    labels:list, # In `panel`
+)->tuple: # Some of the labels
+    "Which metrics a set of clips still has to be measured with."
+    known = measured(name, seed, folder)
+    return tuple(l for l in labels if l not in known and (l in sized or name != 'sizes'))
+
 def one_job(
-    job:str, # As for `set_rows`; or 'sizes-SEED'
-    folder:str|Path, # Runs; the result is JOB.json there
-    labels:tuple, # Metrics that are not known yet
+    name:str, # As for `set_rows`; or 'sizes'
+    seed:int, # Of the clips
+    folder:str|Path, # Runs; the result is NAME-SEED.json there
+    labels:list, # In `panel`
     n:int=256, # Clips in a set
     n_real:int=2048, # Reference clips
 )->Path: # The file
-    "Measure one set of clips, on one thread."
-    threads = torch.get_num_threads(); torch.set_num_threads(1)
-    try:
-        if job.startswith('sizes'): rows = {label: size_rows(label, int(job.rsplit('-', 1)[1]), panel[label]().extractor(real_clips(n_real))) for label in labels}
-        else: rows = set_rows(job, worker_panel(str(folder), n_real, labels), n)
-    finally: torch.set_num_threads(threads)
-    return write_json(Path(folder)/f'{job}.json', measured(job, folder) | rows)
+    "Measure one set of clips, with the metrics that do not know it yet."
+    labels = unknown(name, seed, folder, labels)
+    if name == 'sizes': rows = {label: size_rows(label, seed, panel[label]().extractor(real_clips(n_real))) for label in labels}
+    else: rows = set_rows(name, seed, worker_panel(str(folder), n_real, labels), n)
+    return write_json(Path(folder)/f'{name}-{seed}.json', measured(name, seed, folder) | rows)
 
 # %% ../../nbs/labs/faults.ipynb #2c4e2cf3
 def all_jobs(
     seeds:int=3, # For every fault
     floors:int=8, # Sets of real clips, at least `seeds`
-)->list: # Names for `one_job`
+)->list: # (name, seed), for `one_job`
     "Everything there is to measure."
-    return [*(f'real-{s}' for s in range(max(seeds, floors))), *(f'{f}-{s}' for s in range(seeds) for f in faults), *(f'sizes-{s}' for s in range(seeds))]
+    return [*(('real', s) for s in range(max(seeds, floors))), *((f, s) for s in range(seeds) for f in faults), *(('sizes', s) for s in range(seeds))]
 
-def run_jobs(
-    jobs:list, # Names for `one_job`
-    folder:Path, # Runs
+def measure_all(
+    jobs:list, # (name, seed)
+    folder:str|Path, # Runs
     processes:int=2, # At a time, one thread each; 1: in this one
     labels:tuple=tuple(panel), # Metrics
     **options, # `n`, `n_real`: all jobs of a folder share them
 ):
-    "Do what is not done yet, with a progress bar. ValueError if the folder belongs to other settings."
-    said = Path(folder)/'settings.json'
-    if said.exists() and json.loads(said.read_text()) != options: raise ValueError(f'{folder} holds measurements with {json.loads(said.read_text())}, not {options}: choose another --runs')
-    write_json(said, options)
-    wanted = {j: tuple(l for l in labels if l not in measured(j, folder) and (l in sized or not j.startswith('sizes'))) for j in jobs}
-    todo = {j: missing for j, missing in wanted.items() if missing}
-    for label in tqdm(labels, 'real clips', disable=not todo): real_state(label, folder, options['n_real'])
-    if processes < 2 or not todo:
-        for j, missing in tqdm(todo.items(), 'sets of clips', disable=not todo): one_job(j, folder, missing, **options)
-        return
-    with ProcessPoolExecutor(processes, mp_context=get_context('spawn')) as pool:
-        waiting = [pool.submit(one_job, j, folder, missing, **options) for j, missing in todo.items()]
-        for done in tqdm(as_completed(waiting), 'sets of clips', total=len(waiting)): done.result()
+    "First the real clips, which all sets are compared with, then what is not known yet. ValueError if the folder belongs to other settings."
+    claim_folder(folder, options); done = lambda *job: not unknown(*job, folder, labels)
+    for label in tqdm(labels, 'real clips', disable=all(done(*j) for j in jobs)): real_state(label, folder, options['n_real'])
+    run_jobs(partial(one_job, labels=labels), jobs, folder, processes, done, **options)
 
 # %% ../../nbs/labs/faults.ipynb #1088e184
 def record(
-    jobs:list, # Names
-    runs:Path, # Where `run_jobs` left them
+    jobs:list, # (name, seed)
+    runs:Path, # Where `measure_all` left them
     out:Path, # Where the record goes
     command:str, # What was typed
     note:str='', # About the machine
 ):
     "Gather everything into matrix.csv, sizes.csv, protocols.json and info.json."
-    rows = [(j, r) for j in jobs for label in panel for r in measured(j, runs).get(label, [])]
+    rows = [(name, r) for name, seed in jobs for label in panel for r in measured(name, seed, runs).get(label, [])]
     short = lambda r: {k: float(f'{v:.8g}') if isinstance(v, float) else v for k, v in r.items() if k != 'protocol'}
-    write_table(out/'matrix.csv', [short(r) for j, r in rows if not j.startswith('sizes')])
-    if size := [short(r) for j, r in rows if j.startswith('sizes')]: write_table(out/'sizes.csv', size)
+    write_table(out/'matrix.csv', [short(r) for name, r in rows if name != 'sizes'])
+    if size := [short(r) for name, r in rows if name == 'sizes']: write_table(out/'sizes.csv', size)
     write_json(out/'protocols.json', {r['metric']: {k: v for k, v in r['protocol'].items() if k != 'seed'} for _, r in rows if 'protocol' in r})
     write_json(out/'info.json', dict(command=command, commit=commit(), machine=machine() | dict(threads=1), note=note, seeds='clips: 1 + the column seed; real clips: 0') | json.loads((runs/'settings.json').read_text()))
 
 # %% ../../nbs/labs/faults.ipynb #9ef1e57c
 def parser()->argparse.ArgumentParser: # One option per choice
     "The lab's command line."
-    p = argparse.ArgumentParser('align4gen_lab faults', description='Every metric against every fault: about 6 minutes on two cores.', formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for name, value, text in (('seeds', 3, 'seeds for every fault'), ('floors', 8, 'sets of real clips for the noise floor'), ('n', 256, 'clips in a set'),
-                              ('n_real', 2048, 'reference clips'), ('jobs', 2, 'processes at a time, one thread each')): p.add_argument(f'--{name}', type=int, default=value, help=text)
-    p.add_argument('--runs', type=Path, default=Path('runs/faults'), help='folder for what is measured')
-    p.add_argument('--out', type=Path, default=Path('results/faults'), help='folder for the record')
-    p.add_argument('--metrics', default=','.join(panel), help='which ones; what was measured before stays')
-    p.add_argument('--note', default='', help='kept in info.json, e.g. what else the machine was doing')
-    return p
+    counts = dict(seeds=(3, 'seeds for every fault'), floors=(8, 'sets of real clips for the noise floor'), n=(256, 'clips in a set'),
+                  n_real=(2048, 'reference clips'), jobs=(2, 'processes at a time, one thread each'))
+    return lab_parser('faults', 'Every metric against every fault: about 6 minutes on two cores.', counts,
+                      runs=dict(help='folder for what is measured'), out={}, metrics=some_of(panel))
 
 def main(
     argv:list=None, # Arguments; None takes the command line's
 ):
     "The lab `align4gen_lab faults`."
-    p = parser(); a = p.parse_args(argv); jobs, labels = all_jobs(a.seeds, a.floors), tuple(a.metrics.split(','))
-    if odd := [l for l in labels if l not in panel]: p.error(f"--metrics: no {odd[0]!r}, there are {','.join(panel)}")
-    run_jobs(jobs, a.runs, a.jobs, labels, n=a.n, n_real=a.n_real)
+    a = parser().parse_args(argv); jobs = all_jobs(a.seeds, a.floors)
+    measure_all(jobs, a.runs, a.jobs, a.metrics, n=a.n, n_real=a.n_real)
     record(jobs, a.runs, a.out, f"align4gen_lab faults {' '.join(argv or [])}".strip(), a.note)
 
 # %% ../../nbs/labs/faults.ipynb #287ea107
@@ -453,7 +456,7 @@ def effects(
 def heat_map(
     effect:dict, # As from `effects`
     severity:float, # One of those measured
-    ax, # Where to draw
+    ax:Axes, # Where to draw
     seen:float=3., # Effects below are grey
 ):
     "Metrics against faults: colour is the size of the effect on a log scale, the number is the effect."
@@ -488,7 +491,7 @@ frame_pairs = (('warp', 'wobble'), ('cast', 'flicker'))
 
 def motion_weight(
     rows:list, # Of matrix.csv
-    metric:str,
+    metric:str, # In `panel`
     pair:tuple, # (fault of frames, fault of frames and motion)
     severity:float, # One of those measured
 )->list: # One ratio per seed
