@@ -1012,7 +1012,8 @@ def note_shape(self:Trainer,
     path:Path, # The run's folder
 ):
     "Write a VideoDiT's shape down, and how its captions were read: whoever opens the run needs neither image model nor table for it."
-    if isinstance(self.model, VideoDiT): write_json(path/'model.json', self.model.config)
+    if not isinstance(self.model, VideoDiT): return
+    write_json(path/'model.json', self.model.config)
     if reads_prompts(self.config):
         from align4gen.text import PromptTable, keep_empty
         keep_empty(PromptTable(self.config.text), path/'prompts')

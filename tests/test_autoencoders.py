@@ -22,9 +22,11 @@ def small_data():
     with pytest.MonkeyPatch.context() as m:
         clips, config = lab.test_clips, lab.diffusion_config
         m.setattr(lab, 'test_clips', lambda n=512: clips(min(n, 40)))
+        eyes, best = lab.motion_eyes, lab.best_motion
+        m.setattr(lab, 'motion_eyes', lambda: eyes(64)); m.setattr(lab, 'best_motion', lambda coder: best(coder, 40))
         m.setattr(lab, 'diffusion_config', lambda *a, **k: config(*a, **dict(clips=32) | k))
         yield
-    clips.cache_clear(); lab.real_features.cache_clear()
+    clips.cache_clear(); lab.real_features.cache_clear(); eyes.cache_clear(); best.cache_clear()
 
 
 def found(arm, seed, value, scales=()):
@@ -117,6 +119,11 @@ def test_one_arm_from_end_to_end_and_nothing_twice(tmp_path, monkeypatch, capsys
     assert {p.name for p in runs.glob('*.json')} == {'settings.json', *(f'{a}-0.json' for a, _ in jobs)}
     assert all(p.stat().st_mtime_ns == before[p.name] for p in runs.glob('*-0.json'))
     with pytest.raises(ValueError, match='another --runs'): run_jobs(one_run, jobs, runs, **tiny | dict(steps=5))
+    whole = (runs/'causal-0.json').read_text(); told = json.loads(whole); row = told['generation'][0]
+    assert row['motion'] != row['start_motion'] > 0 < row['best_motion'] == pytest.approx(lab.best_motion(train_coder('causal', 0, runs)[0]), rel=.1)
+    for k in ('start_motion', 'motion', 'best_motion'): del row[k]
+    (runs/'causal-0.json').write_text(json.dumps(told)); lab.look_again(runs)                                     # measured on what is there: the same
+    for k in ('start_motion', 'motion', 'best_motion'): assert json.loads((runs/'causal-0.json').read_text())['generation'][0][k] == pytest.approx(json.loads(whole)['generation'][0][k], rel=1e-3), k
     record(runs, tmp_path/'out', 'typed', 'quiet')
     rows = {r['arm']: r for r in read_table(tmp_path/'out'/'runs.csv')}
     drawn = read_table(tmp_path/'out'/'generation.csv')

@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['arms', 'controls', 'columns', 'bins', 'scales', 'drawn_columns', 'arm_config', 'test_clips', 'real_features',
            'one_channel', 'FrameCoder', 'FrameTrainer', 'FrameRun', 'train_coder', 'measure_pair', 'spread',
-           'measure_latents', 'measure_coder', 'in_own_scale', 'diffusion_config', 'draw', 'judge_model', 'diffuse',
-           'generation_scales', 'one_run', 'all_jobs', 'finished', 'tables', 'record', 'parser', 'main']
+           'measure_latents', 'measure_coder', 'in_own_scale', 'diffusion_config', 'draw', 'motion_eyes', 'motion',
+           'best_motion', 'judge_model', 'diffuse', 'generation_scales', 'one_run', 'all_jobs', 'finished', 'tables',
+           'record', 'look_again', 'parser', 'main']
 
 # %% ../../nbs/labs/autoencoders.ipynb #b33ae590
 import argparse, json
 from copy import deepcopy
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 import torch, torch.nn as nn
@@ -22,11 +24,12 @@ from ..config import TrainConfig
 from ..data import MovingDigits, replace_file, to_float, to_uint8, write_json, write_table
 from ..dpvae import DPVAE, PatchDiscriminator, channel_statistics
 from .conversion import change
-from .core import lab_parser, run_jobs, some_of, summarise
+from .core import lab_parser, on_one_thread, run_jobs, some_of, summarise
 from .evidence import commit
+from .faults import steps_extractor
 from ..objectives import Flow
 from ..sample import Sampling
-from ..train import begin, build_model, denoising_loss, machine, ready_config, train
+from ..train import Run, begin, build_model, denoising_loss, machine, ready_config, train
 from ..train_dpvae import DPCore, DPRun, DPTrainer, DPVAEConfig, key_latents, read_keys, ready_dpvae
 
 # %% ../../nbs/labs/autoencoders.ipynb #570e1c3c
@@ -226,8 +229,33 @@ def draw(
     s = Sampling(model, steps, guidance=guidance, seed=1234 + seed, vae=coder, precision=precision, frames=8)
     return torch.cat([s.draw(i.tolist(), labels[i]) for i in torch.arange(len(labels)).split(100)])
 
+# %% ../../nbs/labs/autoencoders.ipynb #3072906f
+@lru_cache(1)
+def motion_eyes(
+    n:int=1024, # Real test clips
+)->tuple: # (extractor, its features of real clips, n d)
+    "Who sees movement, and what it looks like in real clips."
+    eyes, real = steps_extractor(), to_float(MovingDigits('test', n=n, frames=8).videos)
+    return eyes, torch.cat([eyes(x) for x in real.split(128)])
+
+def motion(
+    videos:torch.Tensor, # `n 8 3 16 16` in [-1, 1]
+)->float: # Fréchet distance to real clips
+    "How unlike real movement these clips move."
+    eyes, real = motion_eyes()
+    return metrics.frechet_distance(torch.cat([eyes(x) for x in videos.split(128)]), real)
+
+@lru_cache(8)
+def best_motion(
+    coder:DPVAE, # Codes other clips than `motion_eyes` looked at
+    n:int=400, # Clips
+)->float: # Fréchet distance
+    "What the autoencoder makes of real movement: the best a model of its latents can do."
+    clips = to_float(MovingDigits('test', n=n, frames=8, seed=1).videos)
+    return motion(coder.decode(coder.encode(clips), 8))
+
 # %% ../../nbs/labs/autoencoders.ipynb #61f0bee0
-drawn_columns = ('loss', 'frechet', 'read', 'change')
+drawn_columns = ('loss', 'frechet', 'motion', 'read', 'change')
 
 def judge_model(
     model:nn.Module, # VideoDiT, in eval mode
@@ -241,7 +269,7 @@ def judge_model(
     videos = draw(model, coder, labels, seed=seed, precision=precision)
     shown = draw(model, coder, torch.tensor([3, 5, 7]), 3., seed, precision=precision)
     row = dict(loss=denoising_loss(model, Flow(), (coder.encode(clips), y), precision, 64), frechet=metrics.frechet_distance(judge.clip_features(videos), real_features()),
-               read=metrics.read_rightly(videos, labels, judge), change=change(videos))
+               motion=motion(videos), read=metrics.read_rightly(videos, labels, judge), change=change(videos))
     return row, to_uint8(shown)
 
 # %% ../../nbs/labs/autoencoders.ipynb #65a169d8
@@ -261,7 +289,7 @@ def diffuse(
     before, first = judge_model(build_model(config).eval(), coder, seed, drawn, config.precision)
     run = train(resume=Path(runs)/name, progress=False) if (Path(runs)/name).exists() else train(config, progress=False)
     after, last = judge_model(run.model(), coder, seed, drawn, config.precision)
-    return {f'start_{k}': v for k, v in before.items()} | after, dict(start=first, drawn=last)
+    return {f'start_{k}': v for k, v in before.items()} | after | dict(best_motion=best_motion(coder)), dict(start=first, drawn=last)
 
 # %% ../../nbs/labs/autoencoders.ipynb #d19b5634
 def generation_scales(
@@ -312,8 +340,8 @@ def tables(
     "One row per autoencoder, one per diffusion model, and the means of both."
     nan = float('nan')
     runs = [dict(arm=r['arm'], seed=r['seed']) | {k: r.get(k, nan) for k in columns} for r in found]
-    every = (*(f'start_{k}' for k in drawn_columns), *drawn_columns)
-    drawn = [dict(arm=r['arm'], scale=g['scale'], seed=r['seed']) | {k: g[k] for k in every} for r in found for g in r['generation']]
+    every = (*(f'start_{k}' for k in drawn_columns), *drawn_columns, 'best_motion')
+    drawn = [dict(arm=r['arm'], scale=g['scale'], seed=r['seed']) | {k: g.get(k, nan) for k in every} for r in found for g in r['generation']]
     return dict(runs=runs, summary=summarise(runs, columns[2:], columns[:2]), generation=drawn, generation_summary=summarise(drawn, every, by=('arm', 'scale')))
 
 def record(
@@ -335,17 +363,34 @@ def record(
     write_json(out/'info.json', dict(command=command, commit=commit(), machine=machine() | dict(threads=1), note=note, seeds=sorted({r['seed'] for r in found}), settings=settings, config=made,
         diffusion=drew | dict(batch=16, clips=2048, patchify='3d', sampling='noise 1234 + seed, Euler 20 steps'), arms=arms, controls=controls))
 
+# %% ../../nbs/labs/autoencoders.ipynb #8ed95722
+def look_again(
+    runs:str|Path, # Where `run_jobs` left them
+): # ARM-SEED.json are written anew
+    "Measure on finished runs what their tables lack, `motion` and what belongs to it; train nothing."
+    runs = Path(runs)
+    for r in finished(runs):
+        lacking = [g for g in r['generation'] if 'best_motion' not in g]
+        for g in lacking:
+            name = f"{r['arm']}-{r['seed']}-{g['scale']}"; run = Run(runs/name); c = run.config
+            coder, labels = vae.load('dpvae', runs/f'{name}-vae', dtype=torch.bfloat16 if c.precision == 'bf16' else None), torch.arange(json.loads((runs/'settings.json').read_text())['drawn']) % 10
+            start = build_model(replace(c, vae_weights=str(runs/f'{name}-vae'))).eval()
+            seen = {k: motion(draw(m, coder, labels, seed=r['seed'], precision=c.precision)) for k, m in (('start_motion', start), ('motion', run.model()))}
+            g |= {k: round(v, 5) for k, v in (seen | dict(best_motion=best_motion(coder))).items()}
+        if lacking: write_json(runs/f"{r['arm']}-{r['seed']}.json", r)
+
 # %% ../../nbs/labs/autoencoders.ipynb #9a1dbe4a
 def parser()->argparse.ArgumentParser: # One option per choice
     "The lab's command line."
     counts = dict(seeds=(3, 'seeds for every arm'), steps=(400, "an autoencoder's optimiser steps"), diffusion_steps=(300, "a diffusion model's"),
                   n=(512, 'clips to measure a reconstruction on'), drawn=(400, 'clips to judge a diffusion model by'), jobs=(1, 'runs at a time, one thread each'))
-    return lab_parser('autoencoders', 'VideoDiT, Tables 1 and 3 and Fig. 5, in miniature.', counts, arms=some_of([*arms, *controls]))
+    return lab_parser('autoencoders', 'VideoDiT, Tables 1 and 3 and Fig. 5, in miniature.', counts, arms=some_of([*arms, *controls]), again=dict(action='store_true', help='train nothing: measure on finished runs what their tables lack, and record'))
 
 def main(
     argv:list=None, # Arguments; None takes the command line's
 ):
     "The lab `align4gen_lab autoencoders`."
     a = parser().parse_args(argv)
-    run_jobs(one_run, all_jobs(a.seeds, a.arms), a.runs, a.jobs, steps=a.steps, diffusion_steps=a.diffusion_steps, n=a.n, drawn=a.drawn)
+    if a.again: on_one_thread(look_again, a.runs)
+    else: run_jobs(one_run, all_jobs(a.seeds, a.arms), a.runs, a.jobs, steps=a.steps, diffusion_steps=a.diffusion_steps, n=a.n, drawn=a.drawn)
     record(a.runs, a.out, ' '.join(['align4gen_lab autoencoders', *(argv or [])]), a.note)
