@@ -535,9 +535,9 @@ class PatchDiscriminator(nn.Sequential):
         for i, (a, b) in enumerate(zip(widths, widths[1:])):
             steps += [nn.Conv3d(a, b, (depth, 4, 4), (1, 2, 2), (depth//2, 1, 1)), *([nn.GroupNorm(8, b)] if i else []), nn.LeakyReLU(.2)]
         super().__init__(*steps, nn.Conv3d(widths[-1], 1, (depth, 3, 3), padding=(depth//2, 1, 1)))
+        self.least = 2**layers                                                   # a shorter side has no pixel left
     def forward(self, video): # b t 3 h w -> b t rows columns
-        layers = sum(isinstance(m, nn.Conv3d) for m in self) - 1
-        if min(video.shape[-2:]) < 2**layers: raise ValueError(f'the critic halves the sides {layers} times: frames of {2**layers} pixels at least, not {video.shape[-2]} x {video.shape[-1]}')
+        if min(video.shape[-2:]) < self.least: raise ValueError(f'the critic needs frames of {self.least} pixels at least, not {video.shape[-2]} x {video.shape[-1]}')
         return super().forward(video.transpose(1, 2))[:, 0]
 
 def judge_loss(

@@ -622,7 +622,7 @@ def trim(self:Run,
 def example_run(
     name:str='digits', # 'digits', or 'digits-baseline': the same without a teacher
 )->Run: # Trimmed
-    "A finished run that comes with the package, as `align4gen_train` makes it in five minutes; ValueError lists the names."
+    "A finished run that comes with the package, as `align4gen_train` makes it in four minutes; ValueError lists the names."
     home = weights_folder()/'examples'
     there = sorted(p.parent.name for p in home.glob('*/config.json'))
     if name not in there: raise ValueError(f'no example run {name!r}: there are {", ".join(there)}')

@@ -26,7 +26,7 @@ def small_data():
         m.setattr(lab, 'motion_eyes', lambda: eyes(64)); m.setattr(lab, 'best_motion', lambda coder: best(coder, 40))
         m.setattr(lab, 'diffusion_config', lambda *a, **k: config(*a, **dict(clips=32) | k))
         yield
-    clips.cache_clear(); lab.real_features.cache_clear(); eyes.cache_clear(); best.cache_clear()
+    clips.cache_clear(); lab.real_features.cache_clear(); eyes.cache_clear()
 
 
 def found(arm, seed, value, scales=()):

@@ -236,16 +236,15 @@ def motion_eyes(
 )->tuple: # (extractor, its features of real clips, n d)
     "Who sees movement, and what it looks like in real clips."
     eyes, real = steps_extractor(), to_float(MovingDigits('test', n=n, frames=8).videos)
-    return eyes, torch.cat([eyes(x) for x in real.split(128)])
+    return eyes, eyes(real)
 
 def motion(
     videos:torch.Tensor, # `n 8 3 16 16` in [-1, 1]
 )->float: # Fréchet distance to real clips
     "How unlike real movement these clips move."
     eyes, real = motion_eyes()
-    return metrics.frechet_distance(torch.cat([eyes(x) for x in videos.split(128)]), real)
+    return metrics.frechet_distance(eyes(videos), real)
 
-@lru_cache(8)
 def best_motion(
     coder:DPVAE, # Codes other clips than `motion_eyes` looked at
     n:int=400, # Clips
@@ -368,12 +367,12 @@ def look_again(
     runs:str|Path, # Where `run_jobs` left them
 ): # ARM-SEED.json are written anew
     "Measure on finished runs what their tables lack, `motion` and what belongs to it; train nothing."
-    runs = Path(runs)
+    runs = Path(runs); labels = torch.arange(json.loads((runs/'settings.json').read_text())['drawn']) % 10
     for r in finished(runs):
         lacking = [g for g in r['generation'] if 'best_motion' not in g]
         for g in lacking:
             name = f"{r['arm']}-{r['seed']}-{g['scale']}"; run = Run(runs/name); c = run.config
-            coder, labels = vae.load('dpvae', runs/f'{name}-vae', dtype=torch.bfloat16 if c.precision == 'bf16' else None), torch.arange(json.loads((runs/'settings.json').read_text())['drawn']) % 10
+            coder = vae.load('dpvae', runs/f'{name}-vae', dtype=torch.bfloat16 if c.precision == 'bf16' else None)
             start = build_model(replace(c, vae_weights=str(runs/f'{name}-vae'))).eval()
             seen = {k: motion(draw(m, coder, labels, seed=r['seed'], precision=c.precision)) for k, m in (('start_motion', start), ('motion', run.model()))}
             g |= {k: round(v, 5) for k, v in (seen | dict(best_motion=best_motion(coder))).items()}
