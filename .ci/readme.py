@@ -20,14 +20,16 @@ def visible(cell):
     if cell.cell_type != 'code': return cell
     flags = directives(cell.source)
     if flags & {'hide', 'include:false'}: return None
-    cell.source = '\n'.join(line for line in cell.source.splitlines() if not line.startswith('#|')).strip()
+    cell.source = '\n'.join(line for line in cell.source.splitlines()
+        if not line.startswith('#|')).strip()
     if 'echo:false' in flags: cell.metadata['transient'] = {'remove_source': True}
     return cell
 
 
 def from_root(markdown):
     "Links and pictures relative to nbs/ (the notebook's place), seen from the root (README.md's)."
-    return re.sub(r'(\]\()(?![a-z]+:|#|/)(?:\./)?([^)\s]+)', lambda m: m[1] + (m[2][3:] if m[2].startswith('../') else f'nbs/{m[2]}'), markdown)
+    return re.sub(r'(\]\()(?![a-z]+:|#|/)(?:\./)?([^)\s]+)', lambda m: m[1] + (m[2][3:]
+        if m[2].startswith('../') else f'nbs/{m[2]}'), markdown)
 
 
 def render(path=index):
@@ -37,7 +39,8 @@ def render(path=index):
     for cell in nb.cells:
         if cell.cell_type == 'markdown': cell.source = from_root(cell.source)
         for out in cell.get('outputs', []):
-            if 'text/markdown' in out.get('data', {}): out.data = {'text/markdown': from_root(out.data['text/markdown'])}
+            if 'text/markdown' in out.get('data', {}):
+                out.data = {'text/markdown': from_root(out.data['text/markdown'])}
     nb.metadata.language_info = {'name': 'python'}
     text, _ = MarkdownExporter().from_notebook_node(nb)
     return note + re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'

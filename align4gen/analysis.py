@@ -30,15 +30,19 @@ def token_grid(
     "The grid of a row of tokens; ValueError if it does not fit."
     n = features.shape[-2]
     rows, columns = grid or (math.isqrt(n),)*2
-    if rows*columns != n: raise ValueError(f'{n} tokens are no {rows} x {columns} grid: pass grid=(rows, columns)')
+    if rows*columns != n:
+        raise ValueError(
+            f'{n} tokens are no {rows} x {columns} grid: pass grid=(rows, columns)')
     return rows, columns
 
+# %% ../nbs/05_analysis.ipynb #05bbf5ad
 def border(
     rows:int, # Of the grid
     columns:int, # Of the grid
 )->torch.Tensor: # bool, rows x columns in a row: True at the edge
     "Which tokens lie at the border of the frame."
-    inside = F.pad(torch.zeros(max(rows-2, 0), max(columns-2, 0)), (1, 1, 1, 1), value=1.)
+    inside = F.pad(torch.zeros(max(rows-2, 0), max(columns-2, 0)), (1, 1, 1, 1),
+        value=1.)
     return inside[:rows, :columns].flatten() > 0
 
 # %% ../nbs/05_analysis.ipynb #7cd431fb
@@ -52,33 +56,43 @@ def components(
     basis = torch.linalg.eigh((weight*x).mT @ x).eigenvectors[..., -3:].flip(-1)
     return x @ basis
 
+# %% ../nbs/05_analysis.ipynb #47b7259c
 def into_colours(
     p:torch.Tensor, # b m 3
     keep:torch.Tensor, # b m, 1 for a token that is shown
-)->torch.Tensor: # b m 3 in [0, 1], black where `keep` is 0
+)->torch.Tensor: # b m 3 in [0, 1], black where keep is 0
     "From the 2nd to the 98th percentile of each component."
     shown = torch.where(keep[..., None] > 0, p, torch.nan)
     low, high = (shown.nanquantile(q, 1, keepdim=True) for q in (.02, .98))
-    return ((p-low) / (high-low).clamp_min(1e-12)).clamp(0, 1).nan_to_num() * keep[..., None]
+    return (((p-low) / (high-low).clamp_min(1e-12)).clamp(0,
+        1).nan_to_num() * keep[..., None])
 
 # %% ../nbs/05_analysis.ipynb #223a8f3a
 def pca_frames(
     features:torch.Tensor, # b t n d
     grid:tuple=None, # (rows, columns); None: a square
-    background:str='keep', # 'keep'; or 'drop': tokens on the border's side of the first component turn black, and all colours go to the rest
+    # 'keep'; or 'drop': tokens on the border's side of the first component turn
+    # black, and all colours go to the rest
+    background:str='keep',
 )->torch.Tensor: # b t 3 rows columns in [0, 1]
-    "Three principal components as colours: one basis per clip, signs fixed so that the inside is bright (Align4Gen, Fig. 2, 6, 8)."
-    if background not in ('keep', 'drop'): raise ValueError(f"background={background!r} should be 'keep' or 'drop'")
+    """Three principal components as colours: one basis per clip, signs fixed so
+    that the inside is bright (Align4Gen, Fig. 2, 6, 8)."""
+    if background not in ('keep', 'drop'):
+        raise ValueError(f"background={background!r} should be 'keep' or 'drop'")
     b, t, n, _ = features.shape
     rows, columns = token_grid(features, grid)
     edge = border(rows, columns).to(features.device).repeat(t)
-    x, keep = features.float().flatten(1, 2), torch.ones(b, t*n, device=features.device)
+    x, keep = (features.float().flatten(1, 2), torch.ones(b, t*n,
+        device=features.device))
     for _ in range(2 if background == 'drop' else 1):
         p = components(x, keep)
-        inside = (p * (~edge)[:, None]).sum(1) / (~edge).sum().clamp_min(1) - (p * edge[:, None]).sum(1) / edge.sum()
+        inside = ((p * (~edge)[:, None]).sum(1) / (~edge).sum().clamp_min(1) - (
+            p * edge[:, None]).sum(1) / edge.sum())
         p = p * torch.where(inside < 0, -1., 1.)[:, None]
-        shown, keep = keep, (p[..., 0] > 0).float() if background == 'drop' else keep
-    return rearrange(into_colours(p, shown), 'b (t r k) c -> b t c r k', t=t, r=rows)
+        shown, keep = (keep, (p[..., 0] > 0).float() if background == 'drop'
+            else keep)
+    return rearrange(into_colours(p, shown), 'b (t r k) c -> b t c r k', t=t,
+        r=rows)
 
 # %% ../nbs/05_analysis.ipynb #0389ed38
 @dataclass
@@ -87,6 +101,7 @@ class Stability:
     along: float # Where the thing is, in both frames
     elsewhere: float # Where it is in the one, the mirrored place in the other
 
+# %% ../nbs/05_analysis.ipynb #7965e5a0
 def read_at(
     features:torch.Tensor, # b t n d
     where:torch.Tensor, # b t 2, (x, y) in [0, 1] of the frame's width and height
@@ -96,19 +111,26 @@ def read_at(
     rows, columns = token_grid(features, grid)
     maps = rearrange(features.float(), 'b t (r k) d -> (b t) d r k', r=rows)
     at = rearrange(where.to(maps) * 2 - 1, 'b t xy -> (b t) 1 1 xy')
-    return F.grid_sample(maps, at, align_corners=False, padding_mode='border').reshape(*features.shape[:2], -1)
+    return F.grid_sample(maps, at, align_corners=False,
+        padding_mode='border').reshape(*features.shape[:2], -1)
 
 # %% ../nbs/05_analysis.ipynb #f221c429
 def temporal_stability(
     features:torch.Tensor, # b t n d, t >= 2
-    where:torch.Tensor, # b t 2, true place (x, y) of one thing, in [0, 1] of the frame's width and height
+    # b t 2, true place (x, y) of one thing, in [0, 1] of the frame's width and
+    # height
+    where:torch.Tensor,
     grid:tuple=None, # (rows, columns); None: a square
 )->Stability:
-    "Does a feature stay with the thing it describes? Cosines between neighbouring frames, after the mean feature is taken away."
-    if features.shape[1] < 2: raise ValueError(f'features {tuple(features.shape)}: stability needs two frames or more')
+    """Does a feature stay with the thing it describes? Cosines between
+    neighbouring frames, after the mean feature is taken away."""
+    if features.shape[1] < 2:
+        raise ValueError(
+            f'features {tuple(features.shape)}: stability needs two frames or more')
     f = features.float() - features.float().mean((0, 1, 2))
     here, mirrored = read_at(f, where, grid), read_at(f, 1-where, grid)
-    cosine = lambda a, b: F.cosine_similarity(a[:, :-1], b[:, 1:], dim=-1).mean().item()
+    cosine = lambda a, b: F.cosine_similarity(a[:, :-1], b[:, 1:],
+        dim=-1).mean().item()
     return Stability(cosine(here, here), cosine(here, mirrored))
 
 # %% ../nbs/05_analysis.ipynb #2d383d8d
@@ -118,8 +140,10 @@ def distances(
 )->torch.Tensor: # b f k n: squared distance less the token's own square, which all centroids share
     "Every token to every centroid of every fit: one matrix product."
     flat = c.flatten(1, 2)
-    return torch.baddbmm(flat.square().sum(-1, keepdim=True), flat, x.mT, alpha=-2).unflatten(1, c.shape[1:3])
+    return torch.baddbmm(flat.square().sum(-1, keepdim=True), flat, x.mT,
+        alpha=-2).unflatten(1, c.shape[1:3])
 
+# %% ../nbs/05_analysis.ipynb #82f4b1e7
 def gather_tokens(
     x:torch.Tensor, # b n d
     index:torch.Tensor, # b m
@@ -137,13 +161,18 @@ def seed_centroids(
     (b, n, d), (f, k, tries) = x.shape, u.shape[1:]
     own = own[:, None, None]
     chosen = gather_tokens(x, (u[:, :, 0, 0]*n).long())[:, :, None]
-    near = (distances(x, chosen) + own).clamp_min(0)[:, :, 0]                          # b f n
+    # b f n
+    near = (distances(x, chosen) + own).clamp_min(0)[:, :, 0]
     for j in range(1, k):
         total = near.cumsum(-1)
-        draw = torch.searchsorted(total, u[:, :, j] * total[..., -1:]).clamp_max(n-1)  # b f tries
+        # b f tries
+        draw = torch.searchsorted(total, u[:, :, j] * total[..., -1:]).clamp_max(
+            n-1)
         new = gather_tokens(x, draw.flatten(1)).unflatten(1, (f, tries))
-        after = torch.minimum((distances(x, new) + own).clamp_min(0), near[:, :, None])
-        best = after.sum(-1).argmin(-1)[..., None, None]                               # b f 1 1
+        after = torch.minimum((distances(x, new) + own).clamp_min(0),
+            near[:, :, None])
+        # b f 1 1
+        best = after.sum(-1).argmin(-1)[..., None, None]
         near = after.gather(2, best.expand(-1, -1, 1, n))[:, :, 0]
         chosen = torch.cat([chosen, new.gather(2, best.expand(-1, -1, 1, d))], 2)
     return chosen
@@ -155,24 +184,33 @@ def update_centroids(
 )->torch.Tensor: # b f k d, each the mean of its tokens; one that has none stays
     "One step of Lloyd's algorithm."
     nearest = distances(x, c).min(2, keepdim=True).indices
-    member = (nearest == torch.arange(c.shape[2], device=x.device)[:, None]).to(x.dtype)   # b f k n
+    # b f k n
+    member = (nearest == torch.arange(c.shape[2], device=x.device)[:,
+        None]).to(x.dtype)
     count = member.sum(-1, keepdim=True)
-    return torch.where(count > 0, (member.flatten(1, 2) @ x).unflatten(1, c.shape[1:3]) / count.clamp_min(1), c)
+    return torch.where(count > 0, (member.flatten(1, 2) @ x).unflatten(1,
+        c.shape[1:3]) / count.clamp_min(1), c)
 
+# %% ../nbs/05_analysis.ipynb #2c495ac5
 def lloyd(
     x:torch.Tensor, # b n d, mean 0 in each clip
     own:torch.Tensor, # b n, squared length of every token
     c:torch.Tensor, # b f k d, where to start
     iters:int=300, # At most
-    tol:float=1e-4, # Stop a fit when its centroids move less than this, in units of the tokens' mean variance
+    # Stop a fit when its centroids move less than this, in units of the tokens'
+    # mean variance
+    tol:float=1e-4,
 )->torch.Tensor: # b f k d
-    "Alternate until nothing moves; a fit that has converged is left alone, as scikit-learn does."
+    """Alternate until nothing moves; a fit that has converged is left alone, as
+    scikit-learn does."""
     c, goal = c.clone(), tol * own.mean(1, keepdim=True) / x.shape[-1]
     active = torch.ones(c.shape[:2], dtype=torch.bool, device=x.device)
     for _ in range(iters):
-        clip, fit = active.any(1).nonzero()[:, 0], active.any(0).nonzero()[:, 0]           # what is worth computing
+        # what is worth computing
+        clip, fit = active.any(1).nonzero()[:, 0], active.any(0).nonzero()[:, 0]
         old = c[clip][:, fit]
-        new = torch.where(active[clip][:, fit, None, None], update_centroids(x if len(clip) == len(x) else x[clip], old), old)
+        new = torch.where(active[clip][:, fit, None, None], update_centroids(x
+            if len(clip) == len(x) else x[clip], old), old)
         c[clip[:, None], fit] = new
         active[clip[:, None], fit] &= (new-old).square().sum((-1, -2)) > goal[clip]
         if not active.any(): break
@@ -184,8 +222,10 @@ class Clusters:
     "K-means of many clips."
     centroids: torch.Tensor # b k d
     labels: torch.Tensor # b n, int64
-    inertia: torch.Tensor # b, float64: sum of squared distances to the nearest centroid
+    # b, float64: sum of squared distances to the nearest centroid
+    inertia: torch.Tensor
 
+# %% ../nbs/05_analysis.ipynb #168819ef
 def finish_clusters(
     x:torch.Tensor, # b n d
     own:torch.Tensor, # b n, squared length of every token
@@ -205,34 +245,56 @@ def kmeans_many(
     starts:int=5, # Fits per clip and k; the best is kept
     seed:int=0, # Of the starts
     iters:int=300, # Steps at most
-    tol:float=1e-4, # As in `lloyd`
+    tol:float=1e-4, # As in lloyd
     start:torch.Tensor=None, # b f k d, begin here instead (one k only)
-    chunk:int=None, # Clips at a time; None: one on a CPU where clips are large, many elsewhere
+    # Clips at a time; None: one on a CPU where clips are large, many elsewhere
+    chunk:int=None,
 )->dict: # k to Clusters
-    "K-means over the tokens of each clip, for several K: k-means++ once, then Lloyd, batched over clips and starts."
-    ks = sorted({int(k) for k in ks}); b, n, d = x.shape
-    if not x.is_floating_point() or not x.isfinite().all(): raise ValueError(f'features {tuple(x.shape)}, {x.dtype}: K-means needs finite floating point numbers')
-    if not ks or ks[0] < 1 or ks[-1] > n: raise ValueError(f'k={ks}: should be from 1 to the {n} tokens of a clip')
-    if start is not None and (len(ks) > 1 or start.ndim != 4 or start.shape[::2] != (b, ks[0]) or start.shape[3] != d): raise ValueError(f'start {tuple(start.shape)} with k={ks}: pass one k, and b f k d = {b} f {ks[0]} {d}')
+    """K-means over the tokens of each clip, for several K: k-means++ once, then
+    Lloyd, batched over clips and starts."""
+    ks = sorted({int(k) for k in ks})
+    b, n, d = x.shape
+    if not x.is_floating_point() or not x.isfinite().all():
+        raise ValueError(
+            f'features {tuple(x.shape)}, {x.dtype}: K-means needs finite floating '
+            'point numbers')
+    if not ks or ks[0] < 1 or ks[-1] > n:
+        raise ValueError(f'k={ks}: should be from 1 to the {n} tokens of a clip')
+    if (start is not None and (len(ks) > 1 or start.ndim != 4
+            or start.shape[::2] != (b, ks[0]) or start.shape[3] != d)):
+        raise ValueError(
+            f'start {tuple(start.shape)} with k={ks}: pass one k, and b f k d = '
+            f'{b} f {ks[0]} {d}')
     x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     tries = 2 + int(math.log(ks[-1]))
-    draws = [torch.Generator().manual_seed(seed*10_007 + s) for s in range(starts)]         # more starts, more clips: the first ones stay as they were
-    u = torch.stack([torch.rand(b, ks[-1], tries, generator=g, dtype=torch.float64) for g in draws], 1).to(x)
-    chunk = chunk or max(1, (2**28 if x.is_cuda else 2**20) // (n*max(d, starts*ks[-1])))
+    # more starts, more clips: the first ones stay as they were
+    draws = [torch.Generator().manual_seed(seed*10_007 + s) for s in range(starts)]
+    u = torch.stack([torch.rand(b, ks[-1], tries, generator=g, dtype=torch.float64)
+        for g in draws], 1).to(x)
+    chunk = (chunk or max(1, (2**28 if x.is_cuda else 2**20) // (n*max(d,
+        starts*ks[-1]))))
     found = {k: [] for k in ks}
-    for part, luck, given in zip(x.split(chunk), u.split(chunk), [None]*b if start is None else start.split(chunk)):
-        mean = part.mean(1, keepdim=True); centred = part - mean                           # small numbers, small rounding
+    for part, luck, given in zip(x.split(chunk), u.split(chunk), [None]*b
+            if start is None else start.split(chunk)):
+        # small numbers, small rounding
+        mean = part.mean(1, keepdim=True)
+        centred = part - mean
         own = centred.square().sum(-1)
-        first = seed_centroids(centred, own, luck) if given is None else given.to(x) - mean[:, None]
+        first = (seed_centroids(centred, own, luck) if given is None
+            else given.to(x) - mean[:, None])
         for k in ks:
-            got = finish_clusters(centred, own, lloyd(centred, own, first[:, :, :k], iters, tol))
-            got.centroids = got.centroids + mean; found[k].append(got)
-    return {k: Clusters(*(torch.cat([getattr(g, f) for g in v]) for f in ('centroids', 'labels', 'inertia'))) for k, v in found.items()}
+            got = finish_clusters(centred, own, lloyd(centred, own, first[:, :, :k],
+                iters, tol))
+            got.centroids = got.centroids + mean
+            found[k].append(got)
+    return {k: Clusters(*(torch.cat([getattr(g, f) for g in v])
+        for f in ('centroids', 'labels', 'inertia'))) for k, v in found.items()}
 
+# %% ../nbs/05_analysis.ipynb #42a41fc3
 def kmeans(
     x:torch.Tensor, # b n d, floating point
     k:int, # Clusters
-    **options, # As in `kmeans_many`: starts, seed, iters, tol, start, chunk
+    **options, # As in kmeans_many: starts, seed, iters, tol, start, chunk
 )->Clusters:
     "K-means over the tokens of each clip."
     return kmeans_many(x, [k], **options)[k]
@@ -245,63 +307,84 @@ class IICR:
     intra: torch.Tensor # b, largest spread of a cluster
     dropped: torch.Tensor # b, clusters of a single token, left out
     @property
-    def ratio(self): return self.inter / self.intra # b; nan where fewer than two clusters were left
+    # b; nan where fewer than two clusters were left
+    def ratio(self): return self.inter / self.intra
     @property
     def mean(self): return self.ratio.nanmean().item() # Over clips
     @property
     def interval(self): # Half the width of a 95% confidence interval of the mean
         r = self.ratio[~self.ratio.isnan()]
-        return 1.96 * r.std().item() / math.sqrt(len(r)) if len(r) > 1 else float('nan')
-    def __repr__(self): return f'IICR {self.mean:.3f} ± {self.interval:.3f} over {len(self.inter)} clips, {self.dropped.float().mean():.2f} clusters dropped in each'
+        return (1.96 * r.std().item() / math.sqrt(len(r)) if len(r) > 1
+            else float('nan'))
+    def __repr__(self):
+        return (f'IICR {self.mean:.3f} ± {self.interval:.3f} over '
+            f'{len(self.inter)} clips, {self.dropped.float().mean():.2f} clusters '
+            'dropped in each')
 
 # %% ../nbs/05_analysis.ipynb #8007f103
 def spreads(
     x:torch.Tensor, # b n d
     found:Clusters, # Of the same tokens
-    sigma:str='rms', # 'rms': root mean squared distance to the centroid; 'per_dim': deviation of a channel, averaged over channels
+    # 'rms': root mean squared distance to the centroid; 'per_dim': deviation of a
+    # channel, averaged over channels
+    sigma:str='rms',
 )->tuple: # (b k spread of every cluster, b k its number of tokens)
     "How wide every cluster is."
-    if sigma not in ('rms', 'per_dim'): raise ValueError(f"sigma={sigma!r} should be 'rms' or 'per_dim'")
+    if sigma not in ('rms', 'per_dim'):
+        raise ValueError(f"sigma={sigma!r} should be 'rms' or 'per_dim'")
     b, k, d = found.centroids.shape
     off = (x - gather_tokens(found.centroids, found.labels)).square()
-    count = torch.zeros(b, k, device=x.device).scatter_add_(1, found.labels, torch.ones(found.labels.shape, device=x.device))
-    if sigma == 'rms': return (torch.zeros(b, k, device=x.device).scatter_add_(1, found.labels, off.sum(-1)) / count.clamp_min(1)).sqrt(), count
-    channel = torch.zeros(b, k, d, device=x.device).scatter_add_(1, found.labels[..., None].expand(-1, -1, d), off)
+    count = torch.zeros(b, k, device=x.device).scatter_add_(1, found.labels,
+        torch.ones(found.labels.shape, device=x.device))
+    if sigma == 'rms':
+        return (torch.zeros(b, k, device=x.device).scatter_add_(1, found.labels,
+            off.sum(-1)) / count.clamp_min(1)).sqrt(), count
+    channel = torch.zeros(b, k, d, device=x.device).scatter_add_(1,
+        found.labels[..., None].expand(-1, -1, d), off)
     return (channel / count.clamp_min(1)[..., None]).sqrt().mean(-1), count
 
+# %% ../nbs/05_analysis.ipynb #94351f7a
 def iicr_of(
     x:torch.Tensor, # b n d
     found:Clusters, # Of the same tokens
-    sigma:str='rms', # As in `spreads`
+    sigma:str='rms', # As in spreads
     least:int=2, # Clusters of fewer tokens are dropped
 )->IICR:
     "Eq. 5 to 7 for given clusters."
     spread, count = spreads(x, found, sigma)
     out = count < least
-    apart = torch.cdist(found.centroids, found.centroids, compute_mode='donot_use_mm_for_euclid_dist')
-    apart = apart.masked_fill(out[:, None] | out[..., None] | torch.eye(out.shape[1], dtype=torch.bool, device=x.device), torch.inf)
+    apart = torch.cdist(found.centroids, found.centroids,
+        compute_mode='donot_use_mm_for_euclid_dist')
+    apart = apart.masked_fill(out[:, None] | out[..., None]
+        | torch.eye(out.shape[1], dtype=torch.bool, device=x.device), torch.inf)
     inter, intra = apart.amin((1, 2)), spread.masked_fill(out, 0).amax(1)
-    return IICR(inter.masked_fill(inter.isinf(), torch.nan), intra, (out & (count > 0)).sum(1))
+    return IICR(inter.masked_fill(inter.isinf(), torch.nan), intra,
+        (out & (count > 0)).sum(1))
 
 # %% ../nbs/05_analysis.ipynb #a215c458
 def iicr_curve(
     features:torch.Tensor, # b t n d, or b n d
     ks:list=range(2, 11), # Numbers of clusters
-    sigma:str='rms', # As in `spreads`
+    sigma:str='rms', # As in spreads
     least:int=2, # Clusters of fewer tokens are dropped
-    **options, # For `kmeans_many`: starts, seed, ...
+    **options, # For kmeans_many: starts, seed, ...
 )->dict: # k to IICR
     "IICR for several numbers of clusters (Align4Gen, Fig. 1)."
-    if features.ndim not in (3, 4): raise ValueError(f'features {tuple(features.shape)} should be b t n d or b n d')
+    if features.ndim not in (3, 4):
+        raise ValueError(
+            f'features {tuple(features.shape)} should be b t n d or b n d')
     x = (features.flatten(1, 2) if features.ndim == 4 else features).float()
-    return {k: iicr_of(x, found, sigma, least) for k, found in kmeans_many(x, ks, **options).items()}
+    return {k: iicr_of(x, found, sigma, least) for k, found in kmeans_many(x, ks,
+        **options).items()}
 
+# %% ../nbs/05_analysis.ipynb #91a347f2
 def iicr(
     features:torch.Tensor, # b t n d, or b n d
     k:int=5, # Clusters per clip
-    **options, # sigma, least; starts, seed, ... for `kmeans_many`
+    **options, # sigma, least; starts, seed, ... for kmeans_many
 )->IICR:
-    "Intra-inter consistency ratio: K-means over all tokens of a clip, smallest distance between centroids over largest spread (eq. 5 to 7)."
+    """Intra-inter consistency ratio: K-means over all tokens of a clip, smallest
+    distance between centroids over largest spread (eq. 5 to 7)."""
     return iicr_curve(features, [k], **options)[k]
 
 # %% ../nbs/05_analysis.ipynb #cd83012a
@@ -310,21 +393,28 @@ def log_spectrum(
     grid:tuple=None, # (rows, columns); None: a square
     eps:float=1e-6, # Added to magnitudes
 )->torch.Tensor: # rows columns, the zero frequency at (rows//2, columns//2)
-    "Log-magnitude of the 2D spectrum, mean over channels, frames and clips (Align4Gen, eq. 8 and 9). Magnitudes are per token."
-    maps = rearrange(features.float(), '... (r k) d -> (...) d r k', r=token_grid(features, grid)[0])
-    spectrum = torch.fft.fftshift(torch.fft.fft2(maps, norm='forward'), dim=(-2, -1))
+    """Log-magnitude of the 2D spectrum, mean over channels, frames and clips
+    (Align4Gen, eq. 8 and 9). Magnitudes are per token."""
+    maps = rearrange(features.float(), '... (r k) d -> (...) d r k',
+        r=token_grid(features, grid)[0])
+    spectrum = torch.fft.fftshift(torch.fft.fft2(maps, norm='forward'),
+        dim=(-2, -1))
     return (spectrum.abs() + eps).log().mean((0, 1)).cpu()
 
+# %% ../nbs/05_analysis.ipynb #882a9c42
 def shared_frequencies(
-    spectrum:torch.Tensor, # rows columns, from `log_spectrum`
+    spectrum:torch.Tensor, # rows columns, from log_spectrum
     common:tuple=None, # (rows, columns) to keep; None: all
 )->torch.Tensor: # The lowest frequencies, as many as a map of that size has
     "Cut a spectrum to what a coarser grid has too."
     rows, columns = spectrum.shape
     r, k = common or spectrum.shape
-    if r > rows or k > columns: raise ValueError(f'common={tuple(common)} is finer than the {rows} x {columns} grid')
+    if r > rows or k > columns:
+        raise ValueError(
+            f'common={tuple(common)} is finer than the {rows} x {columns} grid')
     return spectrum[rows//2 - r//2:, columns//2 - k//2:][:r, :k]
 
+# %% ../nbs/05_analysis.ipynb #a4bdb2ef
 def radius(
     rows:int, # Of the spectrum
     columns:int, # Of the spectrum
@@ -335,76 +425,95 @@ def radius(
 
 # %% ../nbs/05_analysis.ipynb #c109dc65
 def high_minus_lowest(
-    spectrum:torch.Tensor, # rows columns, from `log_spectrum`
+    spectrum:torch.Tensor, # rows columns, from log_spectrum
 )->float: # Natural log
     "Eq. 10 to 12 for a given spectrum; the corners belong to the high frequencies."
     high = radius(*spectrum.shape) > .75*min(spectrum.shape)/2
-    return (spectrum[high].mean() - spectrum[spectrum.shape[0]//2, spectrum.shape[1]//2]).item()
+    return (spectrum[high].mean() - spectrum[spectrum.shape[0]//2,
+        spectrum.shape[1]//2]).item()
 
+# %% ../nbs/05_analysis.ipynb #efb2c6b9
 def delta_freq(
     features:torch.Tensor, # b t n d, or b n d
     grid:tuple=None, # (rows, columns); None: a square
-    common:tuple=None, # As in `shared_frequencies`
+    common:tuple=None, # As in shared_frequencies
     eps:float=1e-6, # Added to magnitudes
 )->float: # Natural log; near 0: fine detail counts, far below 0: smooth
-    "Mean log-magnitude of the high frequencies minus that of the lowest (Align4Gen, eq. 8 to 12)."
-    return high_minus_lowest(shared_frequencies(log_spectrum(features, grid, eps), common))
+    """Mean log-magnitude of the high frequencies minus that of the lowest
+    (Align4Gen, eq. 8 to 12)."""
+    return high_minus_lowest(shared_frequencies(log_spectrum(features, grid, eps),
+        common))
 
+# %% ../nbs/05_analysis.ipynb #91bcb927
 def frequency_profile(
-    spectrum:torch.Tensor, # rows columns, from `log_spectrum`
+    spectrum:torch.Tensor, # rows columns, from log_spectrum
 )->torch.Tensor: # Log-magnitude at radius 0, 1, 2, ... cycles per frame
     "The spectrum by radius: means over rings of width 1."
     ring = radius(*spectrum.shape).round().long()
-    return torch.stack([spectrum[ring == r].mean() for r in range(int(ring.max())+1)])
+    return torch.stack([spectrum[ring == r].mean() for r in range(int(ring.max())
+        +1)])
 
 # %% ../nbs/05_analysis.ipynb #cf20cd93
 @dataclass
 class Measured:
     "What one encoder shows on a set of clips."
     curve: dict # k to IICR
-    spectrum: torch.Tensor # rows columns, from `log_spectrum`
+    spectrum: torch.Tensor # rows columns, from log_spectrum
     pooled: torch.Tensor # b 2d: mean and maximum over tokens, mean over frames
     milliseconds: float # Per frame, on this machine
     stability: Stability = None # Where the motion is known
     pictures: torch.Tensor = None # A few clips, b t 3 rows columns
 
+# %% ../nbs/05_analysis.ipynb #8d5235e1
 def join(
     parts:list, # One IICR per batch
 )->IICR:
     "Put batches together."
-    return IICR(*(torch.cat([getattr(p, f) for p in parts]) for f in ('inter', 'intra', 'dropped')))
+    return IICR(*(torch.cat([getattr(p, f) for p in parts]) for f in ('inter',
+        'intra', 'dropped')))
 
 # %% ../nbs/05_analysis.ipynb #5d1e07ab
 def measure(
-    encoder:callable, # video b t 3 h w in [-1, 1] -> b t n d; `grid(h, w)` where it has one
+    # video b t 3 h w in [-1, 1] -> b t n d; grid(h, w) where it has one
+    encoder:callable,
     videos:torch.Tensor, # b t 3 h w, uint8 or floating point in [-1, 1]
     ks:list=range(2, 11), # Numbers of clusters
     where:torch.Tensor=None, # b t 2, true place of one thing, in [0, 1]
     batch:int=64, # Clips at a time
     progress:str='', # Text of the bar; '' for none
-    **options, # For `iicr_curve`
+    **options, # For iicr_curve
 )->Measured:
     "All three analyses of one encoder, batch by batch."
     curves, spectra, pooled, still, seconds, pictures = [], [], [], [], 0., None
     grid = encoder.grid(*videos.shape[-2:]) if hasattr(encoder, 'grid') else None
-    with tqdm(total=len(videos), desc=progress, unit='clip', disable=not progress, leave=False) as bar:
+    with tqdm(total=len(videos), desc=progress, unit='clip', disable=not progress,
+            leave=False) as bar:
         for i in range(0, len(videos), batch):
-            part = videos[i:i+batch]; start = time.perf_counter()
-            f = encoder(to_float(part) if part.dtype == torch.uint8 else part); seconds += time.perf_counter() - start
-            curves.append(iicr_curve(f, ks, **options)); spectra.append(log_spectrum(f, grid) * len(part))
+            part = videos[i:i+batch]
+            start = time.perf_counter()
+            f = encoder(to_float(part) if part.dtype == torch.uint8 else part)
+            seconds += time.perf_counter() - start
+            curves.append(iicr_curve(f, ks, **options))
+            spectra.append(log_spectrum(f, grid) * len(part))
             pooled.append(encoders.pool_tokens(f).mean(1))
-            if where is not None: s = temporal_stability(f, where[i:i+batch], grid); still.append(torch.tensor([s.along, s.elsewhere]) * len(part))
+            if where is not None:
+                s = temporal_stability(f, where[i:i+batch], grid)
+                still.append(torch.tensor([s.along, s.elsewhere]) * len(part))
             if pictures is None: pictures = pca_frames(f[:4], grid)
             bar.update(len(part))
     n = len(videos)
-    return Measured({k: join([c[k] for c in curves]) for k in curves[0]}, sum(spectra) / n, torch.cat(pooled), 1000*seconds / (n*videos.shape[1]),
-                    Stability(*(sum(still) / n).tolist()) if still else None, pictures)
+    return Measured({k: join([c[k] for c in curves]) for k in curves[0]},
+        sum(spectra) / n, torch.cat(pooled), 1000*seconds / (n*videos.shape[1]),
+                    Stability(*(sum(still) / n).tolist()) if still else None,
+                    pictures)
 
 # %% ../nbs/05_analysis.ipynb #54e1e4d1
 def linear_probe(
     pooled:torch.Tensor, # b d, one vector per clip
     labels:torch.Tensor, # b, classes
-    groups:torch.Tensor=None, # b, clips of one group stay on one side of the split; None: every clip for itself
+    # b, clips of one group stay on one side of the split; None: every clip for
+    # itself
+    groups:torch.Tensor=None,
     folds:int=5, # Parts; each is tested once
 )->float: # Share of clips read rightly
     "Logistic regression on standardised features, cross-validated."
@@ -413,35 +522,47 @@ def linear_probe(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     groups = torch.arange(len(labels)) if groups is None else groups
-    return float(cross_val_score(make_pipeline(StandardScaler(), LogisticRegression(C=.1, max_iter=500)), pooled.cpu().numpy(), labels.numpy(), groups=groups.numpy(), cv=GroupKFold(folds)).mean())
+    return float(cross_val_score(make_pipeline(StandardScaler(),
+        LogisticRegression(C=.1, max_iter=500)), pooled.cpu().numpy(),
+        labels.numpy(), groups=groups.numpy(), cv=GroupKFold(folds)).mean())
 
 # %% ../nbs/05_analysis.ipynb #8f5d051d
 def rank_encoders(
     measured:dict, # name to Measured
     labels:torch.Tensor=None, # b, classes of the clips, for the probe
-    groups:torch.Tensor=None, # As in `linear_probe`
+    groups:torch.Tensor=None, # As in linear_probe
 )->list: # One dict per encoder, best IICR first: iicr (mean over K), interval, delta_freq, stability, probe, milliseconds
     "Everything in one table."
-    common = tuple(min(m.spectrum.shape[i] for m in measured.values()) for i in (0, 1))
+    common = tuple(min(m.spectrum.shape[i] for m in measured.values())
+        for i in (0, 1))
     rows = []
     for name, m in measured.items():
         over_k = torch.stack([c.ratio for c in m.curve.values()]).nanmean(0)
-        row = dict(encoder=name, iicr=over_k.nanmean().item(), interval=1.96*over_k[~over_k.isnan()].std().item() / math.sqrt(len(over_k)),
-                   delta_freq=high_minus_lowest(shared_frequencies(m.spectrum, common)))
-        if m.stability: row |= dict(stability=m.stability.along, elsewhere=m.stability.elsewhere)
-        if labels is not None: row |= dict(probe=linear_probe(m.pooled, labels, groups))
+        row = dict(encoder=name, iicr=over_k.nanmean().item(),
+            interval=1.96*over_k[~over_k.isnan()].std().item() / math.sqrt(
+            len(over_k)),
+                   delta_freq=high_minus_lowest(shared_frequencies(m.spectrum,
+                   common)))
+        if m.stability:
+            row |= dict(stability=m.stability.along,
+                elsewhere=m.stability.elsewhere)
+        if labels is not None:
+            row |= dict(probe=linear_probe(m.pooled, labels, groups))
         rows.append(row | dict(milliseconds=m.milliseconds))
     return sorted(rows, key=lambda r: -r['iicr'])
 
+# %% ../nbs/05_analysis.ipynb #f60f35db
 def complementary_pair(
-    rows:list, # From `rank_encoders`
+    rows:list, # From rank_encoders
     leave_out:tuple=(), # Names that are no candidates, such as controls
 )->tuple: # Two names
-    "Among the better half by IICR (at least two), the two whose frequencies differ most."
+    """Among the better half by IICR (at least two), the two whose frequencies
+    differ most."""
     rows = [r for r in rows if r['encoder'] not in leave_out]
     if len(rows) < 2: raise ValueError('a pair needs two encoders or more')
     good = sorted(rows, key=lambda r: -r['iicr'])[:max(2, (len(rows)+1)//2)]
-    a, b = max(((a, b) for i, a in enumerate(good) for b in good[i+1:]), key=lambda p: abs(p[0]['delta_freq'] - p[1]['delta_freq']))
+    a, b = max(((a, b) for i, a in enumerate(good) for b in good[i+1:]),
+        key=lambda p: abs(p[0]['delta_freq'] - p[1]['delta_freq']))
     return a['encoder'], b['encoder']
 
 # %% ../nbs/05_analysis.ipynb #4dc3bb97
@@ -451,14 +572,18 @@ def fit_clip(
     size:int, # Side of the square
 )->torch.Tensor: # uint8 frames 3 size size; ValueError if the video is too short
     "Evenly spaced frames, short side resized, centre cropped."
-    if len(video) < frames: raise ValueError(f'too short: {len(video)} of the {frames} frames that are needed')
+    if len(video) < frames:
+        raise ValueError(
+            f'too short: {len(video)} of the {frames} frames that are needed')
     video = video[torch.linspace(0, len(video)-1, frames).round().long()]
-    h, w = video.shape[-2:]; scale = size / min(h, w)
+    h, w = video.shape[-2:]
+    scale = size / min(h, w)
     new = max(size, round(h*scale)), max(size, round(w*scale))
     video = F.interpolate(video.float(), size=new, mode='bilinear', antialias=True)
     top, left = (new[0]-size)//2, (new[1]-size)//2
     return video[..., top:top+size, left:left+size].round().clamp(0, 255).byte()
 
+# %% ../nbs/05_analysis.ipynb #09d4690b
 def read_folder(
     folder:str|Path, # With videos, also in folders within
     frames:int=16, # From each
@@ -469,35 +594,57 @@ def read_folder(
     "Every video of a folder that can be read; ValueError if there is none."
     folder = Path(folder)
     if not folder.is_dir(): raise ValueError(f'{folder} is not a folder')
-    files = sorted(p for p in folder.rglob('*') if p.is_file() and not p.name.startswith('.'))
+    files = sorted(p for p in folder.rglob('*') if p.is_file()
+        and not p.name.startswith('.'))
     good, paths, bad = [], [], {}
-    for p in tqdm(files, desc='reading', unit='file', disable=not progress, leave=False):
+    for p in tqdm(files, desc='reading', unit='file', disable=not progress,
+            leave=False):
         if n is not None and len(good) == n: break
-        try: good.append(fit_clip(read_video(p), frames, size)); paths.append(p)
-        except (ValueError, OSError) as e: bad[p] = str(e).splitlines()[0].removeprefix(f'{p} ')
-    if not good: raise ValueError(f'{folder}: no video that can be read' + ''.join(f'\n  {p.name}: {e}' for p, e in bad.items()) if bad else f'{folder} holds no files')
+        try:
+            good.append(fit_clip(read_video(p), frames, size))
+            paths.append(p)
+        except (ValueError, OSError) as e:
+            bad[p] = str(e).splitlines()[0].removeprefix(f'{p} ')
+    if not good:
+        raise ValueError(f'{folder}: no video that can be read'
+            + ''.join(f'\n  {p.name}: {e}' for p, e in bad.items()) if bad
+            else f'{folder} holds no files')
     return torch.stack(good), paths, bad
 
 # %% ../nbs/05_analysis.ipynb #a449f8cc
 def draw_curves(
     measured:dict, # name to Measured
 )->plt.Figure:
-    "IICR over the number of clusters, with confidence intervals (Align4Gen, Fig. 1)."
+    """IICR over the number of clusters, with confidence intervals (Align4Gen, Fig.
+    1)."""
     fig, ax = plt.subplots(figsize=(6, 3.2), layout='constrained')
-    for name, m in measured.items(): ax.errorbar([*m.curve], [c.mean for c in m.curve.values()], [c.interval for c in m.curve.values()], label=name, capsize=2, lw=1.2)
-    ax.set(xlabel='clusters K', ylabel='IICR'); ax.legend(fontsize=8); ax.grid(alpha=.3)
+    for name, m in measured.items():
+        ax.errorbar([*m.curve], [c.mean for c in m.curve.values()],
+            [c.interval for c in m.curve.values()], label=name, capsize=2, lw=1.2)
+    ax.set(xlabel='clusters K', ylabel='IICR')
+    ax.legend(fontsize=8)
+    ax.grid(alpha=.3)
     return fig
 
+# %% ../nbs/05_analysis.ipynb #74a1cf6d
 def draw_frequencies(
     measured:dict, # name to Measured
 )->plt.Figure:
-    "Delta-freq as bars on the common frequencies (Fig. 3), and the spectra by radius."
-    common = tuple(min(m.spectrum.shape[i] for m in measured.values()) for i in (0, 1))
+    """Delta-freq as bars on the common frequencies (Fig. 3), and the spectra by
+    radius."""
+    common = tuple(min(m.spectrum.shape[i] for m in measured.values())
+        for i in (0, 1))
     cut = {n: shared_frequencies(m.spectrum, common) for n, m in measured.items()}
-    fig, axs = plt.subplots(1, 2, figsize=(8, .3*len(cut)+1.8), layout='constrained')
-    axs[0].barh([*cut], [high_minus_lowest(s) for s in cut.values()]); axs[0].invert_yaxis(); axs[0].set(xlabel=r'$\Delta_{freq}$: high minus lowest')
-    for n, s in cut.items(): m = frequency_profile(s); axs[1].plot(m - m[0], 'o-', ms=3, label=n)
-    axs[1].set(xlabel='cycles per frame', ylabel='log-magnitude less the lowest'); axs[1].legend(fontsize=7)
+    fig, axs = plt.subplots(1, 2, figsize=(8, .3*len(cut)+1.8),
+        layout='constrained')
+    axs[0].barh([*cut], [high_minus_lowest(s) for s in cut.values()])
+    axs[0].invert_yaxis()
+    axs[0].set(xlabel=r'$\Delta_{freq}$: high minus lowest')
+    for n, s in cut.items():
+        m = frequency_profile(s)
+        axs[1].plot(m - m[0], 'o-', ms=3, label=n)
+    axs[1].set(xlabel='cycles per frame', ylabel='log-magnitude less the lowest')
+    axs[1].legend(fontsize=7)
     return fig
 
 # %% ../nbs/05_analysis.ipynb #1bd1d9a9
@@ -508,12 +655,18 @@ def draw_pictures(
     frames:int=6, # Of each, at most
 )->plt.Figure:
     "PCA pictures below the clips they belong to (Align4Gen, Fig. 2)."
-    rows = [(label, v[c]) for c in range(min(clips, len(videos))) for label, v in [('clip', videos.float()/255), *((n, m.pictures) for n, m in measured.items())]]
-    frames = min(frames, videos.shape[1]); at = torch.linspace(0, videos.shape[1]-1, frames).round().long()
-    fig, axs = plt.subplots(len(rows), frames, figsize=(frames+1, len(rows)), layout='constrained', squeeze=False)
+    rows = [(label, v[c]) for c in range(min(clips, len(videos))) for label,
+        v in [('clip', videos.float()/255), *((n, m.pictures) for n,
+        m in measured.items())]]
+    frames = min(frames, videos.shape[1])
+    at = torch.linspace(0, videos.shape[1]-1, frames).round().long()
+    fig, axs = plt.subplots(len(rows), frames, figsize=(frames+1, len(rows)),
+        layout='constrained', squeeze=False)
     for line, (label, v) in zip(axs, rows):
         line[0].set_ylabel(label, rotation=0, ha='right', va='center')
-        for ax, i in zip(line, at): ax.imshow(v[i].permute(1, 2, 0)); ax.set(xticks=[], yticks=[])
+        for ax, i in zip(line, at):
+            ax.imshow(v[i].permute(1, 2, 0))
+            ax.set(xticks=[], yticks=[])
     return fig
 
 # %% ../nbs/05_analysis.ipynb #2037ff37
@@ -525,28 +678,47 @@ def page(
 )->str: # HTML that needs no other file
     "The report as one page."
     cell = lambda v: html.escape(f'{v:.3f}' if isinstance(v, float) else str(v))
-    table = ''.join(f"<tr>{''.join(f'<{tag}>{cell(v)}</{tag}>' for v in line)}</tr>" for tag, line in [('th', rows[0]), *(('td', r.values()) for r in rows)])
-    images = ''.join(f"<h2>{html.escape(h)}</h2><img alt='{html.escape(h)}' src='data:image/png;base64,{base64.b64encode(b).decode()}'>" for h, b in figures.items())
-    style = 'body{font:15px sans-serif;max-width:60em;margin:2em auto;padding:0 1em}td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ccc}img{max-width:100%}'
-    return f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title><style>{style}</style><h1>{html.escape(title)}</h1>{''.join(f'<p>{html.escape(n)}</p>' for n in notes)}<table>{table}</table>{images}</html>"
+    table = ''.join(f"<tr>{''.join(f'<{tag}>{cell(v)}</{tag}>' for v in line)}</tr>"
+        for tag, line in [('th', rows[0]), *(('td', r.values()) for r in rows)])
+    images = ''.join(
+        f"<h2>{html.escape(h)}</h2><img alt='{html.escape(h)}' "
+        f"src='data:image/png;base64,{base64.b64encode(b).decode()}'>" for h,
+        b in figures.items())
+    style = ('body{font:15px sans-serif;max-width:60em;margin:2em auto;padding:0 '
+        '1em}td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid '
+        '#ccc}img{max-width:100%}')
+    return ("<!doctype html><html lang='en'><meta "
+        f"charset='utf-8'><title>{html.escape(title)}</title><style>{style}</style><h1>{html.escape(title)}</h1>{''.join(f'<p>{html.escape(n)}</p>' for n in notes)}<table>{table}</table>{images}</html>")
 
 # %% ../nbs/05_analysis.ipynb #a905b785
 def write_report(
     out:str|Path, # Folder, made if it is not there
     measured:dict, # name to Measured
     videos:torch.Tensor, # uint8 b t 3 h w
-    rows:list, # From `rank_encoders`
+    rows:list, # From rank_encoders
     notes:list, # Lines of text: what was measured, what was left out
 )->Path: # report.html
     "Tables as CSV, figures as PNG, and one page with all of it."
-    out = Path(out); out.mkdir(parents=True, exist_ok=True)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
     write_table(out/'ranking.csv', rows)
-    write_table(out/'iicr.csv', [dict(encoder=n, k=k, mean=c.mean, interval=c.interval, clips=len(c.inter), dropped=c.dropped.float().mean().item()) for n, m in measured.items() for k, c in m.curve.items()])
-    write_table(out/'spectrum.csv', [dict(encoder=n, cycles=r, log_magnitude=v) for n, m in measured.items() for r, v in enumerate(frequency_profile(m.spectrum).tolist())])
+    write_table(out/'iicr.csv', [dict(encoder=n, k=k, mean=c.mean,
+        interval=c.interval, clips=len(c.inter),
+        dropped=c.dropped.float().mean().item()) for n, m in measured.items() for k,
+        c in m.curve.items()])
+    write_table(out/'spectrum.csv', [dict(encoder=n, cycles=r, log_magnitude=v)
+        for n, m in measured.items() for r,
+        v in enumerate(frequency_profile(m.spectrum).tolist())])
     figures = {}
-    for stem, heading, fig in (('iicr', 'IICR over K', draw_curves(measured)), ('frequency', 'Frequencies', draw_frequencies(measured)), ('pca', 'Principal components as colours', draw_pictures(measured, videos))):
-        fig.savefig(out/f'{stem}.png', dpi=110); plt.close(fig); figures[heading] = (out/f'{stem}.png').read_bytes()
-    (out/'report.html').write_text(page('Which encoder is a good teacher?', notes, rows, figures), encoding='utf-8')
+    for stem, heading, fig in (('iicr', 'IICR over K', draw_curves(measured)),
+            ('frequency', 'Frequencies', draw_frequencies(measured)),
+            ('pca', 'Principal components as colours', draw_pictures(measured,
+            videos))):
+        fig.savefig(out/f'{stem}.png', dpi=110)
+        plt.close(fig)
+        figures[heading] = (out/f'{stem}.png').read_bytes()
+    (out/'report.html').write_text(page('Which encoder is a good teacher?', notes,
+        rows, figures), encoding='utf-8')
     return out/'report.html'
 
 # %% ../nbs/05_analysis.ipynb #31962f61
@@ -554,23 +726,45 @@ def span(
     text:str, # '5', '2-10' or '2,5,8'
 )->list: # Whole numbers
     "Numbers of clusters as they are typed."
-    try: ks = [k for part in text.split(',') for a, _, b in [part.partition('-')] for k in range(int(a), int(b or a)+1)]
+    try:
+        ks = [k for part in text.split(',') for a, _, b in [part.partition('-')]
+            for k in range(int(a), int(b or a)+1)]
     except ValueError: ks = []
-    if not ks or min(ks) < 2: raise argparse.ArgumentTypeError(f'{text!r} is no list of numbers from 2, such as 2-10 or 2,5,8')
+    if not ks or min(ks) < 2:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no list of numbers from 2, such as 2-10 or 2,5,8')
     return ks
 
+# %% ../nbs/05_analysis.ipynb #9c0a3165
 def analyze_parser()->argparse.ArgumentParser: # One option per choice
     "The command line of `align4gen_analyze`."
-    p = argparse.ArgumentParser('align4gen_analyze', formatter_class=argparse.ArgumentDefaultsHelpFormatter, epilog='example: align4gen_analyze --encoders mini_infonce,mini_mae --videos my_clips --out report',
-        description='Which encoders are good teachers for videos like these? Writes figures, tables and one HTML page.')
-    p.add_argument('--encoders', default='mini_infonce,mini_mae,mini_videomae,mini_croco,mini_dit,mini_supervised,mini_random', help='names, separated by commas; see encoders.list()')
-    p.add_argument('--videos', help='folder of videos, also in folders within; none: Moving Digits test clips, whose motion and labels are known')
-    p.add_argument('--n', type=int, default=200, help='clips at most'); p.add_argument('--frames', type=int, help='frames of each; none: 6 of Moving Digits, 16 of videos')
-    p.add_argument('--size', type=int, help='side of a frame in pixels; none: 16 for Moving Digits, 256 for videos')
-    p.add_argument('--k', type=span, default='2-10', metavar='K', help='numbers of clusters for IICR')
-    p.add_argument('--weights', help="of the encoders that are not mini_*: 'hub', or a folder with NAME.safetensors for each; none: random")
-    p.add_argument('--run', help='folder of a training run: its model is measured too, at the block that was aligned')
-    p.add_argument('--batch', type=int, default=32, help='clips at a time'); p.add_argument('--seed', type=int, default=0, help='of clips and clusters')
+    p = argparse.ArgumentParser('align4gen_analyze',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog='example: align4gen_analyze --encoders mini_infonce,mini_mae '
+            '--videos my_clips --out report',
+        description='Which encoders are good teachers for videos like these? '
+            'Writes figures, tables and one HTML page.')
+    p.add_argument('--encoders',
+        default='mini_infonce,mini_mae,mini_videomae,mini_croco,mini_dit,mini_supervised,mini_random', help='names, '
+            'separated by commas; see encoders.list()')
+    p.add_argument('--videos',
+        help='folder of videos, also in folders within; none: Moving Digits test '
+            'clips, whose motion and labels are known')
+    p.add_argument('--n', type=int, default=200, help='clips at most')
+    p.add_argument('--frames', type=int,
+        help='frames of each; none: 6 of Moving Digits, 16 of videos')
+    p.add_argument('--size', type=int,
+        help='side of a frame in pixels; none: 16 for Moving Digits, 256 for videos')
+    p.add_argument('--k', type=span, default='2-10', metavar='K',
+        help='numbers of clusters for IICR')
+    p.add_argument('--weights',
+        help="of the encoders that are not mini_*: 'hub', or a folder with "
+            "NAME.safetensors for each; none: random")
+    p.add_argument('--run',
+        help='folder of a training run: its model is measured too, at the block '
+            'that was aligned')
+    p.add_argument('--batch', type=int, default=32, help='clips at a time')
+    p.add_argument('--seed', type=int, default=0, help='of clips and clusters')
     p.add_argument('--out', default='analysis', help='folder for the report')
     return p
 
@@ -579,44 +773,72 @@ def own_tokens(
     folder:str|Path, # A training run
     t:float=.5, # Noise time the model is asked at, in [0, 1]
 )->callable: # video b t 3 h w in [-1, 1] -> b t n d
-    "A trained V-DiT as an encoder: tokens after the aligned block, from latents noised to time t (the reference of Fig. 3)."
+    """A trained V-DiT as an encoder: tokens after the aligned block, from latents
+    noised to time t (the reference of Fig. 3)."""
     from align4gen.train import Run
-    run = Run(folder); model, vae, objective, block = run.model().eval(), run.vae, run.objective, run.config.align_block
+    run = Run(folder)
+    model, vae, objective, block = (run.model().eval(), run.vae, run.objective,
+        run.config.align_block)
     @torch.no_grad()
     def tokens(video):
-        z = vae.encode(video); time_ = torch.full((len(z),), t)
-        xt = objective.noise(z, time_, torch.randn(z.shape, generator=torch.Generator().manual_seed(0)))
+        z = vae.encode(video)
+        time_ = torch.full((len(z),), t)
+        xt = objective.noise(z, time_, torch.randn(z.shape,
+            generator=torch.Generator().manual_seed(0)))
         return model(xt, time_, return_tokens=(block,))[1][0].float()
     return tokens
 
+# %% ../nbs/05_analysis.ipynb #80637dd6
 def chosen_encoders(
-    args:argparse.Namespace, # From `analyze_parser`
+    args:argparse.Namespace, # From analyze_parser
 )->dict: # name to callable
     "Load what was asked for, with the weights that were asked for."
-    def weights(name): return None if name.startswith('mini_') or not args.weights else 'hub' if args.weights == 'hub' else Path(args.weights)/f'{name}.safetensors'
+    def weights(name):
+        return (None if name.startswith('mini_') or not args.weights else 'hub'
+            if args.weights == 'hub' else Path(args.weights)/f'{name}.safetensors')
     found = {n: encoders.load(n, weights(n)) for n in args.encoders.split(',')}
-    return found | ({f'V-DiT {Path(args.run).name}': own_tokens(args.run)} if args.run else {})
+    return (found | ({f'V-DiT {Path(args.run).name}': own_tokens(args.run)}
+        if args.run else {}))
 
 # %% ../nbs/05_analysis.ipynb #ed045d34
 def align4gen_analyze(
     argv:list=None, # Arguments; None takes the command line's
 )->int: # Exit status
     "The command: which encoders are good teachers for these videos?"
-    p = analyze_parser(); a = p.parse_args(argv)
+    p = analyze_parser()
+    a = p.parse_args(argv)
     try:
         found = chosen_encoders(a)
-        if a.videos: videos, paths, bad = read_folder(a.videos, a.frames or 16, a.size or 256, a.n); known = {}
-        else: known, bad = MovingDigits('test', n=a.n, frames=a.frames or 6, size=a.size or 16, seed=a.seed), {}; videos = known.videos
+        if a.videos:
+            videos, paths, bad = read_folder(a.videos, a.frames or 16, a.size
+                or 256, a.n)
+            known = {}
+        else:
+            known, bad = (MovingDigits('test', n=a.n, frames=a.frames or 6,
+                size=a.size or 16, seed=a.seed), {})
+            videos = known.videos
         box = round((a.size or 16) * 11/16)
         where = (known.position + box/2) / videos.shape[-1] if known else None
-        measured = {n: measure(e, videos, a.k, where, a.batch, n, seed=a.seed) for n, e in found.items()}
-        rows = rank_encoders(measured, *((known.labels, known.image_id) if known else ()))
+        measured = {n: measure(e, videos, a.k, where, a.batch, n, seed=a.seed)
+            for n, e in found.items()}
+        rows = rank_encoders(measured, *((known.labels, known.image_id) if known
+            else ()))
     except (ValueError, FileNotFoundError, OSError) as e: p.error(str(e))
-    notes = [f'{len(videos)} clips of {videos.shape[1]} frames, {videos.shape[-1]} px, ' + (f'from {Path(a.videos).resolve().name}' if a.videos else f'Moving Digits, test split, seed {a.seed}'), f"IICR is the mean over K = {', '.join(map(str, a.k))}, with its 95% interval over clips."]
-    controls = [n for n in found if n not in encoders.registry or encoders.registry[n].random]
-    if len(found) - len(controls) > 1: notes.append('Complementary pair: {} and {}.'.format(*complementary_pair(rows, controls)))
-    report = write_report(a.out, measured, videos, rows, notes + [f'Left out: {q.name}: {e}' for q, e in bad.items()])
-    print('\n'.join(notes)); print(encoders.Table([{k: f'{v:.3f}' if isinstance(v, float) else v for k, v in r.items()} for r in rows]))
+    notes = [f'{len(videos)} clips of {videos.shape[1]} frames, '
+        f'{videos.shape[-1]} px, ' + (f'from {Path(a.videos).resolve().name}'
+        if a.videos else 'Moving '
+            f'Digits, test split, seed {a.seed}'), "IICR is the mean over K = "
+                f"{', '.join(map(str, a.k))}, with its 95% interval over clips."]
+    controls = [n for n in found if n not in encoders.registry
+        or encoders.registry[n].random]
+    if len(found) - len(controls) > 1:
+        notes.append('Complementary pair: {} and {}.'.format(*complementary_pair(
+            rows, controls)))
+    report = write_report(a.out, measured, videos, rows, notes
+        + [f'Left out: {q.name}: {e}' for q, e in bad.items()])
+    print('\n'.join(notes))
+    print(encoders.Table([{k: f'{v:.3f}' if isinstance(v, float) else v for k,
+        v in r.items()} for r in rows]))
     for q, e in bad.items(): print(f'warning: left out {q.name}: {e}')
     print(f'report: {report}')
     return 0

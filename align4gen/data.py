@@ -26,36 +26,47 @@ from sklearn.model_selection import train_test_split
 # %% ../nbs/00_data.ipynb #afa1a508
 @lru_cache
 def digit_images(
-    split:str='train', # 'train' (1,437 images) or 'test' (360 images that no train clip shows)
+    # 'train' (1,437 images) or 'test' (360 images that no train clip shows)
+    split:str='train',
 )->tuple: # (images float32 n 8 8 in [0, 1], labels int64 n); shared: do not write into them
     "The handwritten digits of scikit-learn, split by *image*, stratified by class."
     digits = load_digits()
-    train, test = train_test_split(np.arange(len(digits.target)), test_size=.2, random_state=0, stratify=digits.target)
+    train, test = train_test_split(np.arange(len(digits.target)), test_size=.2,
+        random_state=0, stratify=digits.target)
     parts = dict(train=train, test=test)
-    if split not in parts: raise ValueError(f"split is 'train' or 'test', not {split!r}")
+    if split not in parts:
+        raise ValueError(f"split is 'train' or 'test', not {split!r}")
     keep = np.sort(parts[split])
-    return torch.tensor(digits.images[keep] / 16, dtype=torch.float32), torch.tensor(digits.target[keep])
+    return (torch.tensor(digits.images[keep] / 16, dtype=torch.float32),
+        torch.tensor(digits.target[keep]))
 
 # %% ../nbs/00_data.ipynb #a84a115b
 def _mix(
     z:np.ndarray, # uint64, any shape
 )->np.ndarray: # uint64, every output bit depends on every input bit
-    "Scramble 64 bits: shift, xor, multiply, four times (the finaliser of splitmix64 and one more multiplication-free round)."
-    for shift, mult in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 0x9E3779B97F4A7C15), (29, 1)):
+    """Scramble 64 bits: shift, xor, multiply, four times (the finaliser of
+    splitmix64 and one more multiplication-free round)."""
+    for shift, mult in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB),
+            (31, 0x9E3779B97F4A7C15), (29, 1)):
         z = (z ^ (z >> np.uint64(shift))) * np.uint64(mult)
     return z
 
+# %% ../nbs/00_data.ipynb #c430adaa
 def random_numbers(
     seed:int, # Seed of the whole data set, 0 or more
     index:np.ndarray, # Integer array, n clip indices
     count:int, # How many numbers per clip
 )->np.ndarray: # float64 in [0, 1), shape (n, count)
-    "Counter-based random numbers (splitmix64): clip i gets the same numbers whatever is drawn beside it."
+    """Counter-based random numbers (splitmix64): clip i gets the same numbers
+    whatever is drawn beside it."""
     if seed < 0: raise ValueError(f'seed is 0 or more, not {seed}')
-    with np.errstate(over='ignore'):                             # uint64 arithmetic is meant to wrap around
-        clip = np.uint64(seed) * np.uint64(0xD1342543DE82EF95) + np.asarray(index, dtype=np.uint64)[:, None]
+    # uint64 arithmetic is meant to wrap around
+    with np.errstate(over='ignore'):
+        clip = (np.uint64(seed) * np.uint64(0xD1342543DE82EF95) + np.asarray(index,
+            dtype=np.uint64)[:, None])
         which = np.arange(1, count+1, dtype=np.uint64)
-        z = _mix(clip * np.uint64(0x9E3779B97F4A7C15) + which * np.uint64(0xBF58476D1CE4E5B9))
+        z = _mix(clip * np.uint64(0x9E3779B97F4A7C15)
+            + which * np.uint64(0xBF58476D1CE4E5B9))
     return (z >> np.uint64(11)) * 2.**-53
 
 # %% ../nbs/00_data.ipynb #1c5dba48
@@ -65,7 +76,8 @@ def bounce(
     frames:int, # How many frames
     room:float, # Positions live in [0, room]
 )->torch.Tensor: # n t 2
-    "A point that moves straight and bounces off the walls: a triangle wave, in closed form."
+    """A point that moves straight and bounces off the walls: a triangle wave, in
+    closed form."""
     free = start[:, None] + velocity[:, None] * torch.arange(frames)[:, None]
     return room - (free.remainder(2*room) - room).abs()
 
@@ -77,27 +89,34 @@ def heading(
     angle = turn * 2*torch.pi
     return torch.stack([angle.cos(), angle.sin()], -1)
 
+# %% ../nbs/00_data.ipynb #711b754a
 def pixel_centres(
     origin:torch.Tensor, # n 2, a point (x, y) in pixels
     size:int, # Side of the frame, pixels
 )->torch.Tensor: # n size size 2, as (x, y)
-    "Where the centre of each pixel of a frame lies when the frame's corner is put at `origin`."
+    """Where the centre of each pixel of a frame lies when the frame's corner is
+    put at `origin`."""
     pixel = torch.arange(size) + .5
-    x, y = origin[:, None, None, 0] + pixel[None, None], origin[:, None, None, 1] + pixel[None, :, None]
+    x, y = (origin[:, None, None, 0] + pixel[None, None], origin[:, None, None, 1]
+        + pixel[None, :, None])
     return torch.stack(torch.broadcast_tensors(x, y), -1)
 
 # %% ../nbs/00_data.ipynb #5b2ca8b2
 def place_digits(
     images:torch.Tensor, # n 8 8 in [0, 1]
-    position:torch.Tensor, # n 2, top-left corner (x, y) of the digit's box in the frame, pixels
+    # n 2, top-left corner (x, y) of the digit's box in the frame, pixels
+    position:torch.Tensor,
     size:int, # Side of the frame, pixels
     box:float, # Side of the digit's box, pixels
-    warp:torch.Tensor=None, # n 2 2, optional small rotation / scale / shear about the digit's centre
+    # n 2 2, optional small rotation / scale / shear about the digit's centre
+    warp:torch.Tensor=None,
 )->torch.Tensor: # n 1 size size in [0, 1]
     "Draw each digit at its sub-pixel position (an opacity map)."
-    grid = pixel_centres(-position, size) / box * 2 - 1          # the box spans [-1, 1]
+    # the box spans [-1, 1]
+    grid = pixel_centres(-position, size) / box * 2 - 1
     if warp is not None: grid = torch.einsum('nij,nhwj->nhwi', warp, grid)
-    return F.grid_sample(images[:, None], grid, mode='bilinear', padding_mode='zeros', align_corners=False)
+    return F.grid_sample(images[:, None], grid, mode='bilinear',
+        padding_mode='zeros', align_corners=False)
 
 # %% ../nbs/00_data.ipynb #8db4089e
 def bright_colour(
@@ -105,7 +124,8 @@ def bright_colour(
     saturation:torch.Tensor, # n, in [0, 1]
 )->torch.Tensor: # n 3 in [0, 1]
     "Colours of full brightness."
-    ramp = ((hue[:, None]*6 + torch.tensor([0., 4., 2.])).remainder(6) - 3).abs() - 1
+    ramp = (((hue[:, None]*6 + torch.tensor([0., 4., 2.])).remainder(
+        6) - 3).abs() - 1)
     return 1 - saturation[:, None] * (1 - ramp.clamp(0, 1))
 
 # %% ../nbs/00_data.ipynb #92f69b7e
@@ -114,19 +134,26 @@ def photographs(
     height:int, # Height in pixels; the photographs are 427 x 640
 )->torch.Tensor: # float32 2 3 h w in [0, 1]; shared: do not write into it
     "The two photographs that come with scikit-learn, made smaller."
-    images = torch.tensor(np.stack(load_sample_images().images)).permute(0, 3, 1, 2).float() / 255
-    return F.interpolate(images, size=(height, height*640//427), mode='bilinear', antialias=True)
+    images = (torch.tensor(np.stack(load_sample_images().images)).permute(0, 3, 1,
+        2).float() / 255)
+    return F.interpolate(images, size=(height, height*640//427), mode='bilinear',
+        antialias=True)
 
+# %% ../nbs/00_data.ipynb #26d67329
 def window(
     image:torch.Tensor, # c h w
-    origin:torch.Tensor, # n 2, where (x, y) in the image the window's top-left corner lies
+    # n 2, where (x, y) in the image the window's top-left corner lies
+    origin:torch.Tensor,
     size:int, # Side of the window, pixels
 )->torch.Tensor: # n c size size
-    "Cut n windows at sub-pixel positions out of one image, all in one `grid_sample`."
+    """Cut n windows at sub-pixel positions out of one image, all in one
+    `grid_sample`."""
     h, w = image.shape[-2:]
     grid = pixel_centres(origin, size) / torch.tensor([w, h]) * 2 - 1
-    grid = rearrange(grid, 'n h w c -> 1 (n h) w c')             # n windows as one tall picture
-    out = F.grid_sample(image[None], grid, mode='bilinear', padding_mode='reflection', align_corners=False)
+    # n windows as one tall picture
+    grid = rearrange(grid, 'n h w c -> 1 (n h) w c')
+    out = F.grid_sample(image[None], grid, mode='bilinear',
+        padding_mode='reflection', align_corners=False)
     return rearrange(out, '1 c (n h) w -> n c h w', h=size)
 
 # %% ../nbs/00_data.ipynb #a9406b8b
@@ -136,10 +163,12 @@ def drift_path(
     size:int, # Side of the frame, pixels
     frames:int, # How many frames
 )->torch.Tensor: # n t 2, top-left corner (x, y) of the window in the photograph
-    "Where the camera looks: a window that drifts by 1/32 of the frame's side per frame."
+    """Where the camera looks: a window that drifts by 1/32 of the frame's side per
+    frame."""
     span = torch.tensor([photo.shape[-1], photo.shape[-2]]) - 2*size
     drift = heading(r[:, 2]) * .5*size/16
-    return (size/2 + r[:, :2] * span)[:, None] + drift[:, None] * torch.arange(frames)[:, None]
+    return ((size/2 + r[:, :2] * span)[:, None] + drift[:,
+        None] * torch.arange(frames)[:, None])
 
 # %% ../nbs/00_data.ipynb #5e878fff
 def to_float(
@@ -148,11 +177,13 @@ def to_float(
     "Stored bytes to the range every model here uses."
     return video.float() / 127.5 - 1
 
+# %% ../nbs/00_data.ipynb #f78d6a61
 def to_uint8(
     video:torch.Tensor, # float in [-1, 1]; values outside are clipped
 )->torch.Tensor: # uint8 in [0, 255]
     "The range every model uses to bytes."
-    return ((video.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return ((video.detach().float() + 1) * 127.5).round().clamp(0,
+        255).to(torch.uint8)
 
 # %% ../nbs/00_data.ipynb #fb099be6
 def clip_numbers(
@@ -161,40 +192,49 @@ def clip_numbers(
     seed:int, # Seed of the data set
 )->torch.Tensor: # float32 n 12 in [0, 1)
     "The twelve random numbers that make a clip."
-    r = torch.tensor(random_numbers(2*seed + (split == 'test'), index, 12), dtype=torch.float32)
-    return r.clamp(max=1 - 2**-24)                               # float32 rounds a few of them up to 1
+    r = torch.tensor(random_numbers(2*seed + (split == 'test'), index, 12),
+        dtype=torch.float32)
+    # float32 rounds a few of them up to 1
+    return r.clamp(max=1 - 2**-24)
 
+# %% ../nbs/00_data.ipynb #d2ddc057
 def digit_path(
     r:torch.Tensor, # n 4 random numbers: direction, speed, start x, start y
     size:int, # Side of the frame, pixels
     frames:int, # How many frames
     room:float, # Positions live in [0, room], pixels
 )->torch.Tensor: # n t 2, top-left corner (x, y) of the digit's box
-    "Where a digit goes: a straight line at 2.5 to 6.25 % of the frame's side per frame, bouncing."
+    """Where a digit goes: a straight line at 2.5 to 6.25 % of the frame's side per
+    frame, bouncing."""
     velocity = heading(r[:, 0]) * ((.4 + .6*r[:, 1]) * size/16)[:, None]
     return bounce(r[:, 2:4] * room, velocity, frames, room)
 
 # %% ../nbs/00_data.ipynb #df58bd0a
 def photo_backdrop(
-    r:torch.Tensor, # n 5 random numbers: window x, window y, which photograph, (unused), direction
+    # n 5 random numbers: window x, window y, which photograph, (unused), direction
+    r:torch.Tensor,
     size:int, # Side of the frame, pixels
     frames:int, # How many frames
 )->torch.Tensor: # n t 3 size size in [0, 1]
     "A window that drifts over one of the two photographs, four frames high."
     photos = photographs(4*size)
-    origin, which = drift_path(r[:, [0, 1, 4]], photos[0], size, frames), (r[:, 2] * 2).long()
+    origin, which = (drift_path(r[:, [0, 1, 4]], photos[0], size, frames),
+        (r[:, 2] * 2).long())
     back = torch.empty(len(r), frames, 3, size, size)
     for p, photo in enumerate(photos):
-        back[which == p] = window(photo, origin[which == p].flatten(0, 1), size).unflatten(0, (-1, frames))
+        back[which == p] = window(photo, origin[which == p].flatten(0, 1),
+            size).unflatten(0, (-1, frames))
     return back
 
+# %% ../nbs/00_data.ipynb #9ffe3032
 def plain_backdrop(
     r:torch.Tensor, # n 3 or more random numbers: hue, saturation, brightness
     size:int, # Side of the frame, pixels
     frames:int, # How many frames
 )->torch.Tensor: # n t 3 size size in [0, 1]
     "One colour that fills the frame and stays."
-    colour = bright_colour(r[:, 0], r[:, 1])[:, None, :, None, None].expand(len(r), frames, 3, size, size)
+    colour = bright_colour(r[:, 0], r[:, 1])[:, None, :, None, None].expand(len(r),
+        frames, 3, size, size)
     return colour * r[:, 2, None, None, None, None]
 
 backdrops = dict(photo=photo_backdrop, plain=plain_backdrop)
@@ -206,30 +246,39 @@ def render_clips(
     size:int=16, # Side of a frame, pixels
     frames:int=6, # Frames in a clip
     seed:int=0, # Seed of the data set
-    background:str='photo', # 'photo' (a drifting window of a photograph, dimmed) or 'plain' (one dark colour)
+    # 'photo' (a drifting window of a photograph, dimmed) or 'plain' (one dark
+    # colour)
+    background:str='photo',
     dim:float=.4, # Brightness of the background, in [0, 1]
 )->dict: # video uint8 n t 3 h w; label, image_id int64 n; position float n t 2
-    "Draw any clips of the data set: clip i depends on (split, seed, i) and the look alone."
-    if background not in backdrops: raise ValueError(f"background is 'photo' or 'plain', not {background!r}")
+    """Draw any clips of the data set: clip i depends on (split, seed, i) and the
+    look alone."""
+    if background not in backdrops:
+        raise ValueError(f"background is 'photo' or 'plain', not {background!r}")
     images, labels = digit_images(split)
     box, r = round(size * 11/16), clip_numbers(index, split, seed)
     image_id = (r[:, 0] * len(images)).long()
     position = digit_path(r[:, 1:5], size, frames, size - box)
-    opacity = place_digits(images[image_id].repeat_interleave(frames, 0), position.flatten(0, 1), size, box)
+    opacity = place_digits(images[image_id].repeat_interleave(frames, 0),
+        position.flatten(0, 1), size, box)
     opacity = opacity.unflatten(0, (-1, frames))
     colour = bright_colour(r[:, 5], .3 + .7*r[:, 6])[:, None, :, None, None]
     back = backdrops[background](r[:, 7:12], size, frames)
     video = back * dim * (1 - opacity) + colour * opacity
-    return dict(video=(video * 255).round().clamp(0, 255).to(torch.uint8), label=labels[image_id],
+    return dict(video=(video * 255).round().clamp(0, 255).to(torch.uint8),
+        label=labels[image_id],
                 image_id=image_id, position=position)
 
 # %% ../nbs/00_data.ipynb #29a350d7
 def replace_file(
     path:str|Path, # Where the file should be; its folder is made
-    write:callable, # Called with another path in that folder, with the same suffix, to write to
+    # Called with another path in that folder, with the same suffix, to write to
+    write:callable,
 )->Path: # The file
-    "Write a file so that a reader sees all of it or nothing, even if the lights go out."
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that a reader sees all of it or nothing, even if the lights
+    go out."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{secrets.token_hex(4)}.part.{path.name}')
     try:
         write(part)
@@ -245,8 +294,10 @@ def write_json(
     content:dict|list|str|int|float|bool|None, # Anything JSON can say
 )->Path: # The file
     "A JSON file, whole or not there."
-    return replace_file(path, lambda part: part.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8'))
+    return replace_file(path, lambda part: part.write_text(json.dumps(content,
+        indent=1) + '\n', encoding='utf-8'))
 
+# %% ../nbs/00_data.ipynb #e3c528f0
 def write_table(
     path:str|Path, # Where the CSV file should be
     rows:list, # Dicts
@@ -255,36 +306,49 @@ def write_table(
     "A CSV file, whole or not there."
     def write(part):
         with open(part, 'w', newline='', encoding='utf-8') as f:
-            table = csv.DictWriter(f, columns or [*rows[0]], lineterminator='\n'); table.writeheader(); table.writerows(rows)
+            table = csv.DictWriter(f, columns or [*rows[0]], lineterminator='\n')
+            table.writeheader()
+            table.writerows(rows)
     return replace_file(path, write)
 
 # %% ../nbs/00_data.ipynb #010bed46
 def draw_clips(
     n:int, # Number of clips, from index 0
     chunk:int=1024, # Clips drawn at once
-    **look, # `split`, `size`, `frames`, `seed`, `background`, `dim` as in `render_clips`
-)->dict: # As `render_clips`
+    **look, # split, size, frames, seed, background, dim as in render_clips
+)->dict: # As render_clips
     "The first n clips, in chunks, so that memory stays small."
-    made = [render_clips(np.arange(a, min(a+chunk, n)), **look) for a in range(0, n, chunk)]
+    made = [render_clips(np.arange(a, min(a+chunk, n)), **look) for a in range(0, n,
+        chunk)]
     return {k: torch.cat([m[k] for m in made]) for k in made[0]}
 
+# %% ../nbs/00_data.ipynb #9acdb1dc
 def cached_clips(
     path:str|Path, # A safetensors file; written if it is not there
     n:int, # Number of clips
-    **look, # As in `render_clips`
-)->dict: # As `render_clips`
-    "Clips read from a file, or drawn once and written to it; ValueError if the file holds other clips."
+    **look, # As in render_clips
+)->dict: # As render_clips
+    """Clips read from a file, or drawn once and written to it; ValueError if the
+    file holds other clips."""
     path, wanted = Path(path), json.dumps(dict(n=n, **look))
     if not path.exists():
-        replace_file(path, lambda part: save_file(draw_clips(n, **look), part, metadata=dict(config=wanted)))
-    with safe_open(path, 'pt') as f: clips, found = {k: f.get_tensor(k) for k in f.keys()}, (f.metadata() or {}).get('config')
-    stale = found != wanted or not torch.equal(clips['video'][:1], render_clips([0], **look)['video'])
-    if stale: raise ValueError(f'{path} holds other clips ({found}), not {wanted}: delete it or name another cache')
+        replace_file(path, lambda part: save_file(draw_clips(n, **look), part,
+            metadata=dict(config=wanted)))
+    with safe_open(path, 'pt') as f:
+        clips, found = ({k: f.get_tensor(k) for k in f.keys()}, (f.metadata()
+            or {}).get('config'))
+    stale = (found != wanted or not torch.equal(clips['video'][:1],
+        render_clips([0], **look)['video']))
+    if stale:
+        raise ValueError(
+            f'{path} holds other clips ({found}), not {wanted}: delete it or name '
+            'another cache')
     return clips
 
 # %% ../nbs/00_data.ipynb #3e44215c
 class MovingDigits(torch.utils.data.Dataset):
-    "Handwritten digits that bounce over drifting photographs; the class is the digit. Deterministic in (split, seed, index)."
+    """Handwritten digits that bounce over drifting photographs; the class is the
+    digit. Deterministic in (split, seed, index)."""
     classes = [str(i) for i in range(10)]
     def __init__(self,
         split:str='train', # 'train' or 'test': no digit image is in both
@@ -294,45 +358,62 @@ class MovingDigits(torch.utils.data.Dataset):
         seed:int=0, # Another seed, other clips of the same digits
         background:str='photo', # 'photo' or 'plain'
         dim:float=.4, # Brightness of the background, in [0, 1]
-        cache=None, # A safetensors file to keep the clips in; None draws them again each time
+        # A safetensors file to keep the clips in; None draws them again each time
+        cache=None,
     ):
-        if not 16 <= size <= 64: raise ValueError(f'size is 16 to 64 pixels, not {size}')
-        if n < 1 or frames < 1: raise ValueError(f'n and frames are at least 1, not {n} and {frames}')
+        if not 16 <= size <= 64:
+            raise ValueError(f'size is 16 to 64 pixels, not {size}')
+        if n < 1 or frames < 1:
+            raise ValueError(f'n and frames are at least 1, not {n} and {frames}')
         if not 0 <= dim <= 1: raise ValueError(f'dim is in [0, 1], not {dim}')
-        self.config = dict(split=split, n=n, size=size, frames=frames, seed=seed, background=background, dim=dim)
-        clips = draw_clips(**self.config) if cache is None else cached_clips(cache, **self.config)
-        self.videos, self.labels, self.image_id, self.position = (clips[k] for k in ('video', 'label', 'image_id', 'position'))
+        self.config = dict(split=split, n=n, size=size, frames=frames, seed=seed,
+            background=background, dim=dim)
+        clips = (draw_clips(**self.config) if cache is None else cached_clips(cache,
+            **self.config))
+        self.videos, self.labels, self.image_id, self.position = (clips[k]
+            for k in ('video', 'label', 'image_id', 'position'))
     def __len__(self): return len(self.videos)
     def __getitem__(self, i): return to_float(self.videos[i]), self.labels[i]
-    def __repr__(self): return f"MovingDigits({', '.join(f'{k}={v!r}' for k, v in self.config.items())})"
+    def __repr__(self):
+        return (f"MovingDigits({', '.join(f'{k}={v!r}' for k, v in self.config.items())})")
 
 # %% ../nbs/00_data.ipynb #52ad52b2
 def clip_batch(
-    videos:torch.Tensor, # `n t c h w` or `t c h w`, c = 3 or 1; uint8 in [0, 255] or floating point in [-1, 1]: the dtype decides
+    # n t c h w or t c h w, c = 3 or 1; uint8 in [0, 255] or floating point in [-1,
+    # 1]: the dtype decides
+    videos:torch.Tensor,
 )->torch.Tensor: # uint8 n t 3 h w
-    "One form for everything that shows or writes videos; ValueError or TypeError if `videos` is something else."
+    """One form for everything that shows or writes videos; ValueError or TypeError
+    if `videos` is something else."""
     videos = torch.as_tensor(videos)
     if videos.ndim == 4: videos = videos[None]
     if videos.ndim != 5 or videos.shape[2] not in (1, 3) or 0 in videos.shape:
-        raise ValueError(f'videos are n t c h w or t c h w with 3 channels (or 1), not {tuple(videos.shape)}')
+        raise ValueError(
+            'videos are n t c h w or t c h w with 3 channels (or 1), not '
+            f'{tuple(videos.shape)}')
     if videos.is_floating_point(): videos = to_uint8(videos)
-    elif videos.dtype != torch.uint8: raise TypeError(f'videos are uint8, or floating point in [-1, 1], not {videos.dtype}')
+    elif videos.dtype != torch.uint8:
+        raise TypeError(
+            f'videos are uint8, or floating point in [-1, 1], not {videos.dtype}')
     return videos.detach().cpu().expand(-1, -1, 3, -1, -1)
 
 # %% ../nbs/00_data.ipynb #791b3726
 def film_strip(
-    videos:torch.Tensor, # As in `clip_batch`
+    videos:torch.Tensor, # As in clip_batch
     gap:int=1, # White pixels between frames
 )->np.ndarray: # uint8 H W 3
     "One picture: a clip per row, time to the right."
     framed = F.pad(clip_batch(videos), (0, gap, 0, gap), value=255)
-    return rearrange(framed, 'n t c h w -> (n h) (t w) c').numpy()[:-gap or None, :-gap or None]
+    return rearrange(framed, 'n t c h w -> (n h) (t w) c').numpy()[:-gap
+        or None, :-gap or None]
 
+# %% ../nbs/00_data.ipynb #92d38002
 def picture_figure(
     picture:np.ndarray, # uint8 H W 3
     scale:float, # Screen pixels per picture pixel
 ):
-    "A matplotlib figure that is one picture, sharp pixels, no frame and no ticks; gives (figure, axes)."
+    """A matplotlib figure that is one picture, sharp pixels, no frame and no
+    ticks; gives (figure, axes)."""
     import matplotlib.pyplot as plt
     h, w = picture.shape[:2]
     fig = plt.figure(figsize=(w*scale/100, h*scale/100), dpi=100)
@@ -340,61 +421,80 @@ def picture_figure(
     ax.imshow(picture, interpolation='nearest', aspect='auto')
     ax.tick_params(length=0)
     ax.set(xticks=[], yticks=[], frame_on=False)
-    plt.close(fig)                                               # shown once, where it is returned
+    # shown once, where it is returned
+    plt.close(fig)
     return fig, ax
 
 # %% ../nbs/00_data.ipynb #6b849650
 def show_videos(
-    videos:torch.Tensor, # `n t c h w` or `t c h w`; uint8 in [0, 255] or floating point in [-1, 1]
+    # n t c h w or t c h w; uint8 in [0, 255] or floating point in [-1, 1]
+    videos:torch.Tensor,
     titles:list=None, # One label per clip, written at its left
-    rows:int=None, # Show the first `rows` clips; None shows all
-    scale:float=None, # Screen pixels per video pixel; None fits about 600 screen pixels
+    rows:int=None, # Show the first rows clips; None shows all
+    # Screen pixels per video pixel; None fits about 600 screen pixels
+    scale:float=None,
 ):
     "A matplotlib Figure: one clip per row, time to the right."
     videos, gap = clip_batch(videos)[:rows], 1
-    if titles is not None and len(titles) < len(videos): raise ValueError(f'{len(titles)} titles for {len(videos)} videos')
+    if titles is not None and len(titles) < len(videos):
+        raise ValueError(f'{len(titles)} titles for {len(videos)} videos')
     strip, height = film_strip(videos, gap), videos.shape[-2] + gap
     fig, ax = picture_figure(strip, scale or max(1, 600 // strip.shape[1]))
-    if titles is not None: ax.set_yticks([i*height + (height - gap)/2 - .5 for i in range(len(videos))], map(str, titles[:len(videos)]))
+    if titles is not None:
+        ax.set_yticks([i*height + (height - gap)/2 - .5
+            for i in range(len(videos))], map(str, titles[:len(videos)]))
     return fig
 
 # %% ../nbs/00_data.ipynb #8c8df80d
 def video_grid(
-    videos:torch.Tensor, # `n t c h w`; uint8 in [0, 255] or floating point in [-1, 1]
+    videos:torch.Tensor, # n t c h w; uint8 in [0, 255] or floating point in [-1, 1]
     columns:int=None, # Clips per row; None makes the grid about square
     gap:int=0, # Black pixels between clips
 )->torch.Tensor: # uint8 t 3 H W
-    "Many clips as one video: n clips side by side, black where the last row is not full."
+    """Many clips as one video: n clips side by side, black where the last row is
+    not full."""
     videos = clip_batch(videos)
     columns = columns or int(np.ceil(len(videos) ** .5))
     blank = -len(videos) % columns
     tiles = F.pad(videos, (0, gap, 0, gap, 0, 0, 0, 0, 0, blank))
-    return rearrange(tiles, '(r k) t c h w -> t c (r h) (k w)', k=columns)[..., :-gap or None, :-gap or None]
+    return rearrange(tiles, '(r k) t c h w -> t c (r h) (k w)',
+        k=columns)[..., :-gap or None, :-gap or None]
 
+# %% ../nbs/00_data.ipynb #85455607
 def enlarge(
-    video:torch.Tensor, # `t c h w`, as in `clip_batch`
+    video:torch.Tensor, # t c h w, as in clip_batch
     scale:int, # Each pixel becomes scale x scale pixels
 )->torch.Tensor: # uint8 t 3 H W
     "Nearest-neighbour upscaling, so that pixels stay visible."
     batch = clip_batch(video)
-    if len(batch) != 1: raise ValueError(f'one video t c h w, not a batch of {len(batch)}: tile it with video_grid')
-    if int(scale) != scale or scale < 1: raise ValueError(f'scale is a whole number of 1 or more, not {scale}')
-    return batch[0].repeat_interleave(int(scale), -1).repeat_interleave(int(scale), -2)
+    if len(batch) != 1:
+        raise ValueError(
+            f'one video t c h w, not a batch of {len(batch)}: tile it with '
+            'video_grid')
+    if int(scale) != scale or scale < 1:
+        raise ValueError(f'scale is a whole number of 1 or more, not {scale}')
+    return batch[0].repeat_interleave(int(scale), -1).repeat_interleave(int(scale),
+        -2)
 
+# %% ../nbs/00_data.ipynb #4786fc78
 def gif_bytes(
     video:torch.Tensor, # uint8 t 3 h w
-    fps:float, # Frames a second; GIF rounds the time of a frame to hundredths of a second
+    # Frames a second; GIF rounds the time of a frame to hundredths of a second
+    fps:float,
 )->bytes: # A GIF file that loops, up to 256 colours a frame
     "Encode an animated GIF."
     ms = max(2, round(100/fps)) * 10
-    first, *rest = [Image.fromarray(f).quantize(256) for f in rearrange(video, 't c h w -> t h w c').contiguous().numpy()]
+    first, *rest = [Image.fromarray(f).quantize(256) for f in rearrange(video,
+        't c h w -> t h w c').contiguous().numpy()]
     file = io.BytesIO()
-    first.save(file, 'GIF', save_all=True, append_images=rest, duration=ms, loop=0, comment=f'{ms} ms a frame')
+    first.save(file, 'GIF', save_all=True, append_images=rest, duration=ms, loop=0,
+        comment=f'{ms} ms a frame')
     return file.getvalue()
 
 # %% ../nbs/00_data.ipynb #0397279d
 class Gif:
-    "An animated GIF that a notebook shows and a web page keeps. The file stays small: the browser enlarges it."
+    """An animated GIF that a notebook shows and a web page keeps. The file stays
+    small: the browser enlarges it."""
     def __init__(self,
         data:bytes, # The GIF file
         width:int, # Width on the screen, pixels
@@ -402,14 +502,17 @@ class Gif:
     def __repr__(self): return f'Gif({len(self.data):,} bytes)'
     def _repr_html_(self):
         source = 'data:image/gif;base64,' + base64.b64encode(self.data).decode()
-        return f'<img src="{source}" width="{self.width}" style="image-rendering: pixelated">'
+        return (f'<img src="{source}" width="{self.width}" '
+            'style="image-rendering: pixelated">')
 
+# %% ../nbs/00_data.ipynb #f42b433b
 def animate(
-    videos:torch.Tensor, # `n t c h w` or `t c h w`; uint8 in [0, 255] or floating point in [-1, 1]
+    # n t c h w or t c h w; uint8 in [0, 255] or floating point in [-1, 1]
+    videos:torch.Tensor,
     fps:float=6, # Frames a second
     scale:int=8, # Screen pixels per video pixel
     columns:int=None, # Clips per row; None makes the grid about square
-)->Gif: # `.data` holds the GIF file
+)->Gif: # .data holds the GIF file
     "One moving picture of all the clips."
     video = video_grid(videos, columns, gap=1)
     return Gif(gif_bytes(video, fps), width=video.shape[-1] * scale)
@@ -420,7 +523,8 @@ def xt_slice(
     row:int=None, # Which row y of the frame; None is the middle one
 )->torch.Tensor: # c t w, same dtype: the row through time, first frame on top
     "One row of pixels followed through time (Align4Gen, Fig. 4)."
-    if video.ndim != 4: raise ValueError(f'one video t c h w, not {tuple(video.shape)}')
+    if video.ndim != 4:
+        raise ValueError(f'one video t c h w, not {tuple(video.shape)}')
     h = video.shape[-2]
     row = h//2 if row is None else row
     if not 0 <= row < h: raise ValueError(f'row is 0 to {h-1}, not {row}')
@@ -432,20 +536,28 @@ def draw_xt(
     video:torch.Tensor, # t c h w; uint8 in [0, 255] or floating point in [-1, 1]
     row:int, # Which row y of the frame
 ):
-    "The first frame with a row marked, and that row through time, stretched to the same height (Align4Gen, Fig. 4)."
+    """The first frame with a row marked, and that row through time, stretched to
+    the same height (Align4Gen, Fig. 4)."""
     video = enlarge(video, 1)
     axs[0].imshow(rearrange(video[0], 'c h w -> h w c'), interpolation='nearest')
-    axs[1].imshow(rearrange(xt_slice(video, row), 'c t w -> t w c'), interpolation='nearest', aspect='auto')
-    for colour, width in (('black', 3), ('white', 1.2)): axs[0].axhline(row, color=colour, lw=width)     # seen on any picture
-    axs[0].set_ylabel('y'); axs[1].set_ylabel('time')
+    axs[1].imshow(rearrange(xt_slice(video, row), 'c t w -> t w c'),
+        interpolation='nearest', aspect='auto')
+    # seen on any picture
+    for colour, width in (('black', 3), ('white', 1.2)):
+        axs[0].axhline(row, color=colour, lw=width)
+    axs[0].set_ylabel('y')
+    axs[1].set_ylabel('time')
     for ax in axs: ax.set(xticks=[], yticks=[], xlabel='x')
 
+# %% ../nbs/00_data.ipynb #d64e0162
 def show_xt(
     video:torch.Tensor, # t c h w; uint8 in [0, 255] or floating point in [-1, 1]
     row:int=None, # Which row y of the frame; None is the middle one
-    scale:float=None, # Screen pixels per video pixel; None fits about 160 screen pixels a frame
+    # Screen pixels per video pixel; None fits about 160 screen pixels a frame
+    scale:float=None,
 ):
-    "A matplotlib Figure: the first frame with the row marked, and the row through time, stretched to the same height."
+    """A matplotlib Figure: the first frame with the row marked, and the row
+    through time, stretched to the same height."""
     import matplotlib.pyplot as plt
     row, h, w = video.shape[-2]//2 if row is None else row, *video.shape[-2:]
     scale = scale or max(1, 160 // h)
@@ -457,51 +569,69 @@ def show_xt(
 # %% ../nbs/00_data.ipynb #2c2b1f3e
 def _write_gif(path, video, fps): path.write_bytes(gif_bytes(video, fps))
 
+# %% ../nbs/00_data.ipynb #385e5cb2
 def _write_mp4(path, video, fps):
     "H.264 wants even sides: an odd one gets its last line twice."
-    video = video[..., torch.arange(video.shape[-2] + video.shape[-2] % 2).clamp(max=video.shape[-2]-1), :]
-    video = video[..., torch.arange(video.shape[-1] + video.shape[-1] % 2).clamp(max=video.shape[-1]-1)]
+    video = video[..., torch.arange(video.shape[-2] + video.shape[-2] % 2).clamp(
+        max=video.shape[-2]-1), :]
+    video = video[..., torch.arange(video.shape[-1] + video.shape[-1] % 2).clamp(
+        max=video.shape[-1]-1)]
     with av.open(str(path), 'w') as file:
-        stream = file.add_stream('libx264', rate=Fraction(fps).limit_denominator(1000), options=dict(crf='12'))
-        stream.width, stream.height, stream.pix_fmt = video.shape[-1], video.shape[-2], 'yuv420p'
+        stream = file.add_stream('libx264',
+            rate=Fraction(fps).limit_denominator(1000), options=dict(crf='12'))
+        stream.width, stream.height, stream.pix_fmt = (video.shape[-1],
+            video.shape[-2], 'yuv420p')
         for frame in rearrange(video, 't c h w -> t h w c').contiguous().numpy():
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame,
+                format='rgb24')))
         file.mux(stream.encode())
 
+# %% ../nbs/00_data.ipynb #c891175a
 def write_video(
-    path:str|Path, # Ends in .gif (256 colours a frame, loops) or .mp4 (H.264, small, even sides)
-    video:torch.Tensor, # `t c h w`; uint8 in [0, 255] or floating point in [-1, 1]
+    # Ends in .gif (256 colours a frame, loops) or .mp4 (H.264, small, even sides)
+    path:str|Path,
+    video:torch.Tensor, # t c h w; uint8 in [0, 255] or floating point in [-1, 1]
     fps:float=6, # Frames a second
     scale:int=1, # Each pixel becomes scale x scale pixels
 )->Path: # The file, complete: it is written under another name and renamed
     "Write one video; ValueError if the suffix is not .gif or .mp4."
     path, writers = Path(path), {'.gif': _write_gif, '.mp4': _write_mp4}
-    if path.suffix.lower() not in writers: raise ValueError(f"{path.name}: videos are written as {' or '.join(writers)}")
+    if path.suffix.lower() not in writers:
+        raise ValueError(
+            f"{path.name}: videos are written as {' or '.join(writers)}")
     if not fps > 0: raise ValueError(f'fps is more than 0, not {fps}')
-    return replace_file(path, lambda part: writers[path.suffix.lower()](part, enlarge(video, scale), fps))
+    return replace_file(path, lambda part: writers[path.suffix.lower()](part,
+        enlarge(video, scale), fps))
 
 # %% ../nbs/00_data.ipynb #eab4c5da
 def _gif_frames(path):
-    "Pillow stores a repeated frame once, for longer: our own GIFs say how long one frame is."
+    """Pillow stores a repeated frame once, for longer: our own GIFs say how long
+    one frame is."""
     with Image.open(path) as file:
         said = re.fullmatch(rb'(\d+) ms a frame', file.info.get('comment', b''))
         for frame in ImageSequence.Iterator(file):
             times = round(frame.info['duration'] / int(said[1])) if said else 1
             yield from [np.array(frame.convert('RGB'))] * times
 
+# %% ../nbs/00_data.ipynb #1b2748a9
 def _stream_frames(path):
     with av.open(str(path)) as file:
-        file.streams.video[0].codec_context.thread_count = 1     # several data workers would fight over the cores
+        # several data workers would fight over the cores
+        file.streams.video[0].codec_context.thread_count = 1
         for frame in file.decode(video=0): yield frame.to_ndarray(format='rgb24')
 
+# %% ../nbs/00_data.ipynb #5c4c5234
 def read_video(
     path:str|Path, # A .gif, .mp4 or whatever else PyAV decodes
 )->torch.Tensor: # uint8 t 3 h w
-    "Read a whole video; FileNotFoundError if there is none, ValueError if it cannot be decoded, both naming the file."
+    """Read a whole video; FileNotFoundError if there is none, ValueError if it
+    cannot be decoded, both naming the file."""
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f'no video file {path}')
     reader = _gif_frames if path.suffix.lower() == '.gif' else _stream_frames
     try: frames = list(reader(path))
-    except Exception as e: raise ValueError(f'{path} is not a video that can be decoded: {e}') from e
+    except Exception as e:
+        raise ValueError(f'{path} is not a video that can be decoded: {e}') from e
     if not frames: raise ValueError(f'{path} holds no frames')
-    return rearrange(torch.from_numpy(np.stack(frames)), 't h w c -> t c h w').contiguous()
+    return rearrange(torch.from_numpy(np.stack(frames)),
+        't h w c -> t c h w').contiguous()

@@ -25,64 +25,81 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 from . import encoders
 from .data import replace_file, write_json
-from .vae import channels_and_stride, each_chunk, latent_scale, ship, shipped, trained_mini_vae, video_frames
+from .vae import (channels_and_stride, each_chunk, latent_scale, ship,
+    shipped, trained_mini_vae, video_frames)
 
 # %% ../nbs/10_dpvae.ipynb #f44737f8
 def layers_2d(
-    coder:nn.Module, # The `encoder` or `decoder` of a diffusers AutoencoderKL
-)->list: # Its layers in the order they act; each takes `n c h w`
+    coder:nn.Module, # The encoder or decoder of a diffusers AutoencoderKL
+)->list: # Its layers in the order they act; each takes n c h w
     "A 2D encoder or decoder as a flat list of its own layers."
-    blocks = [*coder.down_blocks, coder.mid_block] if hasattr(coder, 'down_blocks') else [coder.mid_block, *coder.up_blocks]
+    blocks = ([*coder.down_blocks, coder.mid_block] if hasattr(coder, 'down_blocks')
+        else [coder.mid_block, *coder.up_blocks])
     layers = [coder.conv_in]
     for block in blocks:
         attentions = list(getattr(block, 'attentions', None) or [])
-        for i, resnet in enumerate(block.resnets): layers += [resnet, *(a for a in attentions[i:i+1] if a is not None)]
-        layers += [*(getattr(block, 'downsamplers', None) or []), *(getattr(block, 'upsamplers', None) or [])]
-    return [*layers, nn.Sequential(coder.conv_norm_out, coder.conv_act, coder.conv_out)]
+        for i, resnet in enumerate(block.resnets):
+            layers += [resnet, *(a for a in attentions[i:i+1] if a is not None)]
+        layers += [*(getattr(block, 'downsamplers', None) or []),
+            *(getattr(block, 'upsamplers', None) or [])]
+    return [*layers, nn.Sequential(coder.conv_norm_out, coder.conv_act,
+        coder.conv_out)]
 
 # %% ../nbs/10_dpvae.ipynb #07b831ff
 class PerFrame(nn.Module):
     "A 2D layer applied to every frame of `b t c h w`."
     def __init__(self,
-        layer:nn.Module, # Takes `n c h w`
+        layer:nn.Module, # Takes n c h w
     ):
         super().__init__()
         self.layer = layer
     def forward(self, x):
         frames = x.flatten(0, 1)
-        y = self.layer(frames, None) if isinstance(self.layer, ResnetBlock2D) else self.layer(frames)
+        y = (self.layer(frames, None) if isinstance(self.layer, ResnetBlock2D)
+            else self.layer(frames))
         return y.unflatten(0, x.shape[:2])
-    def sees(self, a, b): return a, b                                    # output steps a..b need input steps a..b
+    # output steps a..b need input steps a..b
+    def sees(self, a, b): return a, b
 
 # %% ../nbs/10_dpvae.ipynb #3a14f33f
 class TemporalConv(nn.Conv3d):
-    "Convolution of width 3 along time on `b t c h w`; frames beyond the ends are copies of the first and last."
+    """Convolution of width 3 along time on `b t c h w`; frames beyond the ends are
+    copies of the first and last."""
     def __init__(self,
         width:int, # Channels in and out
         stride:int=1, # 2 halves the number of frames
         start:str=None, # 'zero' or 'identity'; None: PyTorch's random start
-        causal:bool=False, # See the frame and two before it, instead of one on each side
+        # See the frame and two before it, instead of one on each side
+        causal:bool=False,
     ):
         super().__init__(width, width, (3, 1, 1), (stride, 1, 1))
         self.left = 2 if causal else 1
-        if start: nn.init.zeros_(self.weight); nn.init.zeros_(self.bias)
-        if start == 'identity': nn.init.eye_(self.weight.data[:, :, self.left, 0, 0])
+        if start:
+            nn.init.zeros_(self.weight)
+            nn.init.zeros_(self.bias)
+        if start == 'identity':
+            nn.init.eye_(self.weight.data[:, :, self.left, 0, 0])
     def forward(self, x):
-        x = F.pad(x.transpose(1, 2), (0, 0, 0, 0, self.left, 2 - self.left), mode='replicate')
+        x = F.pad(x.transpose(1, 2), (0, 0, 0, 0, self.left, 2 - self.left),
+            mode='replicate')
         return super().forward(x).transpose(1, 2)
-    def sees(self, a, b): return a*self.stride[0] - self.left, b*self.stride[0] + 2 - self.left
+    def sees(self, a, b):
+        return a*self.stride[0] - self.left, b*self.stride[0] + 2 - self.left
 
 # %% ../nbs/10_dpvae.ipynb #b326f8dd
 class TemporalBlock(nn.Module):
-    "Residual block of two convolutions along time; adds nothing at the start (VideoDiT, App. A.1)."
+    """Residual block of two convolutions along time; adds nothing at the start
+    (VideoDiT, App. A.1)."""
     def __init__(self,
         width:int, # Channels
         groups:int, # Of both norms, each per frame
-        causal:bool=False, # As in `TemporalConv`
+        causal:bool=False, # As in TemporalConv
     ):
         super().__init__()
-        self.norm1, self.conv1 = PerFrame(nn.GroupNorm(groups, width, eps=1e-6)), TemporalConv(width, causal=causal)
-        self.norm2, self.conv2 = PerFrame(nn.GroupNorm(groups, width, eps=1e-6)), TemporalConv(width, start='zero', causal=causal)
+        self.norm1, self.conv1 = (PerFrame(nn.GroupNorm(groups, width, eps=1e-6)),
+            TemporalConv(width, causal=causal))
+        self.norm2, self.conv2 = (PerFrame(nn.GroupNorm(groups, width, eps=1e-6)),
+            TemporalConv(width, start='zero', causal=causal))
     def forward(self, x):
         y = self.conv1(F.silu(self.norm1(x)))
         return x + self.conv2(F.silu(self.norm2(y)))
@@ -93,7 +110,7 @@ class TemporalMix(nn.Module):
     "One convolution along time, added; adds nothing at the start."
     def __init__(self,
         width:int, # Channels
-        causal:bool=False, # As in `TemporalConv`
+        causal:bool=False, # As in TemporalConv
     ):
         super().__init__()
         self.conv = TemporalConv(width, start='zero', causal=causal)
@@ -102,7 +119,8 @@ class TemporalMix(nn.Module):
 
 # %% ../nbs/10_dpvae.ipynb #f3b95312
 class TemporalAttention(nn.Module):
-    "Attention along time at every position, a copy of a spatial attention; adds nothing at the start."
+    """Attention along time at every position, a copy of a spatial attention; adds
+    nothing at the start."""
     def __init__(self,
         like:Attention, # The spatial attention to copy
         window:int=8, # How many steps away it can look
@@ -112,12 +130,15 @@ class TemporalAttention(nn.Module):
         self.attn, self.window, self.causal = deepcopy(like), window, causal
         for p in self.attn.to_out[0].parameters(): nn.init.zeros_(p)
     def near(self, t, device):
-        gap = torch.arange(t, device=device)[:, None] - torch.arange(t, device=device)
+        gap = (torch.arange(t, device=device)[:, None] - torch.arange(t,
+            device=device))
         return (gap.abs() <= self.window) & ((gap >= 0) | (not self.causal))
     def forward(self, x):
         a, (b, t, c, h, w) = self.attn, x.shape
-        y = rearrange(a.group_norm(x.flatten(0, 1)), '(b t) c h w -> (b h w) t c', b=b)
-        q, k, v = [rearrange(l(y), 'n t (g d) -> n g t d', g=a.heads) for l in (a.to_q, a.to_k, a.to_v)]
+        y = rearrange(a.group_norm(x.flatten(0, 1)), '(b t) c h w -> (b h w) t c',
+            b=b)
+        q, k, v = [rearrange(l(y), 'n t (g d) -> n g t d', g=a.heads)
+            for l in (a.to_q, a.to_k, a.to_v)]
         y = F.scaled_dot_product_attention(q, k, v, self.near(t, x.device))
         y = a.to_out[0](rearrange(y, 'n g t d -> n t (g d)'))
         return x + rearrange(y, '(b h w) t c -> b t c h w', b=b, h=h)
@@ -125,10 +146,11 @@ class TemporalAttention(nn.Module):
 
 # %% ../nbs/10_dpvae.ipynb #909dde78
 class TemporalUp(nn.Module):
-    "Twice as many frames: each one twice, then a convolution along time that starts as the identity."
+    """Twice as many frames: each one twice, then a convolution along time that
+    starts as the identity."""
     def __init__(self,
         width:int, # Channels
-        causal:bool=False, # As in `TemporalConv`
+        causal:bool=False, # As in TemporalConv
     ):
         super().__init__()
         self.conv = TemporalConv(width, start='identity', causal=causal)
@@ -139,30 +161,38 @@ class TemporalUp(nn.Module):
 def temporal_layer(
     layer:nn.Module, # A layer of the 2D network
     temporal:str, # After attention: 'conv' or 'attention'
-    causal:bool, # As in `TemporalConv`
+    causal:bool, # As in TemporalConv
     window:int, # Of temporal attention
 )->nn.Module|None: # What follows it along time, resampling aside
     "The temporal companion of a 2D layer (VideoDiT, App. A.1)."
-    if isinstance(layer, ResnetBlock2D): return TemporalBlock(layer.out_channels, layer.norm2.num_groups, causal)
-    if isinstance(layer, Attention) and temporal == 'attention': return TemporalAttention(layer, window, causal)
-    if isinstance(layer, Attention): return TemporalMix(layer.to_out[0].out_features, causal)
+    if isinstance(layer, ResnetBlock2D):
+        return TemporalBlock(layer.out_channels, layer.norm2.num_groups, causal)
+    if isinstance(layer, Attention) and temporal == 'attention':
+        return TemporalAttention(layer, window, causal)
+    if isinstance(layer, Attention):
+        return TemporalMix(layer.to_out[0].out_features, causal)
 
 # %% ../nbs/10_dpvae.ipynb #95f619c6
 class Spacetime(nn.Sequential):
     "Steps on `b t c h w`, one after the other."
-    checkpointing = False                                                        # True: recompute activations in the backward pass
+    # True: recompute activations in the backward pass
+    checkpointing = False
     def forward(self, x):
-        for step in self: x = checkpoint(step, x, use_reentrant=False) if self.checkpointing and torch.is_grad_enabled() else step(x)
+        for step in self:
+            x = (checkpoint(step, x, use_reentrant=False) if self.checkpointing
+                and torch.is_grad_enabled() else step(x))
         return x
     def sees(self, a, b):
         for step in reversed(list(self)): a, b = step.sees(a, b)
         return a, b
 
+# %% ../nbs/10_dpvae.ipynb #be4f72e9
 def inflate(
-    coder:nn.Module, # The `encoder` or `decoder` of a diffusers AutoencoderKL; it is copied
+    # The encoder or decoder of a diffusers AutoencoderKL; it is copied
+    coder:nn.Module,
     temporal:str='conv', # After attention: 'conv' or 'attention'
     stages:int=2, # How often time is halved or doubled
-    causal:bool=False, # As in `TemporalConv`
+    causal:bool=False, # As in TemporalConv
     window:int=8, # Of temporal attention, in latents
 )->Spacetime: # At the start: the 2D network on every frame, every 2^stages-th of them (encoder) or each repeated (decoder)
     "A video encoder or decoder from an image one."
@@ -170,9 +200,11 @@ def inflate(
     ups = sum(isinstance(l, Upsample2D) for l in layers)
     for l in layers:
         steps.append(PerFrame(l))
-        if (after := temporal_layer(l, temporal, causal, window)) is not None: steps.append(after)
+        if (after := temporal_layer(l, temporal, causal, window)) is not None:
+            steps.append(after)
         if isinstance(l, Downsample2D):
-            if downs < stages: steps.append(TemporalConv(l.out_channels, 2, 'identity', causal))
+            if downs < stages:
+                steps.append(TemporalConv(l.out_channels, 2, 'identity', causal))
             downs += 1
         if isinstance(l, Upsample2D):
             if ups <= stages: steps.append(TemporalUp(l.out_channels, causal))
@@ -181,7 +213,8 @@ def inflate(
 
 # %% ../nbs/10_dpvae.ipynb #e3c04f54
 class DPVAE(nn.Module):
-    "Four networks, one latent space: E_k and D_k (frozen image autoencoder), E_r and D (trained). Made by `DPVAE.from_2d` or `DPVAE.from_pretrained`."
+    """Four networks, one latent space: E_k and D_k (frozen image autoencoder), E_r
+    and D (trained). Made by `DPVAE.from_2d` or `DPVAE.from_pretrained`."""
     def __init__(self,
         key:AutoencoderKL, # E_k and D_k
         E_r:Spacetime, # Video to what is added to the key frames' moments
@@ -189,56 +222,88 @@ class DPVAE(nn.Module):
         settings:dict, # temporal, stages, key_encoder, causal, window
         name:str='dpvae', # What to call it in reports
         chunk:int=64, # At most so many frames at once, besides their surroundings
-        overlap:int=None, # Latents of surroundings on each side of a chunk; None: all that can matter
-        tile:int=None, # Side in pixels of the tiles of a large frame; None: frames whole
-        dtype:torch.dtype=None, # Autocast to this type in `encode` and `decode`; None: as the weights are
+        # Latents of surroundings on each side of a chunk; None: all that can matter
+        overlap:int=None,
+        # Side in pixels of the tiles of a large frame; None: frames whole
+        tile:int=None,
+        # Autocast to this type in encode and decode; None: as the weights are
+        dtype:torch.dtype=None,
     ):
         super().__init__()
-        self.key, self.E_r, self.D, self.settings, self.name = key.eval().requires_grad_(False), E_r, D, settings, name
-        if chunk < 1 or (overlap or 0) < 0: raise ValueError(f'chunk should be at least 1 and overlap at least 0, not {chunk} and {overlap}')
-        self.chunk, self.overlap, self.tile, self.dtype = chunk, overlap, tile, dtype
+        self.key, self.E_r, self.D, self.settings, self.name = (
+            key.eval().requires_grad_(False), E_r, D, settings, name)
+        if chunk < 1 or (overlap or 0) < 0:
+            raise ValueError(
+                f'chunk should be at least 1 and overlap at least 0, not {chunk} '
+                f'and {overlap}')
+        self.chunk, self.overlap, self.tile, self.dtype = (chunk, overlap, tile,
+            dtype)
         self.channels, self.stride = channels_and_stride(key.config)
-        self.temporal_stride, self.key_encoder = 2**settings['stages'], settings['key_encoder']
-        for k, v in zip(('mean', 'std'), latent_scale(key.config)): self.register_buffer(k, v)
+        self.temporal_stride, self.key_encoder = (2**settings['stages'],
+            settings['key_encoder'])
+        for k, v in zip(('mean', 'std'), latent_scale(key.config)):
+            self.register_buffer(k, v)
     def train(self, mode=True):
-        super().train(mode); self.key.eval()
+        super().train(mode)
+        self.key.eval()
         return self
-    def __repr__(self): return f'DPVAE({self.name!r}, channels={self.channels}, stride={self.stride}, temporal_stride={self.temporal_stride}, ' + ', '.join(f'{k}={v!r}' for k, v in self.settings.items()) + ')'
+    def __repr__(self):
+        return (f'DPVAE({self.name!r}, channels={self.channels}, '
+            f'stride={self.stride}, temporal_stride={self.temporal_stride}, '
+            + ', '.join(f'{k}={v!r}' for k, v in self.settings.items()) + ')')
 
 # %% ../nbs/10_dpvae.ipynb #e1fa0756
 def check_source(
-    model:nn.Module, # What `from_2d` was given
+    model:nn.Module, # What from_2d was given
     temporal:str, # Likewise
     stages:int|None, # Likewise
 )->int: # stages, decided
     "ValueError that says what cannot be built from what."
-    if not isinstance(model, AutoencoderKL): raise ValueError(f'from_2d needs a diffusers AutoencoderKL, not {type(model).__name__}' + (': pass its .model' if hasattr(model, 'model') else ''))
-    if temporal not in ('conv', 'attention'): raise ValueError(f"temporal is 'conv' or 'attention', not {temporal!r}")
+    if not isinstance(model, AutoencoderKL):
+        raise ValueError(
+            f'from_2d needs a diffusers AutoencoderKL, not {type(model).__name__}'
+            + (': pass its .model' if hasattr(model, 'model') else ''))
+    if temporal not in ('conv', 'attention'):
+        raise ValueError(f"temporal is 'conv' or 'attention', not {temporal!r}")
     most = len(model.config.block_out_channels) - 1
     stages = min(2, most) if stages is None else stages
-    if not 0 <= stages <= most: raise ValueError(f'stages={stages}: this autoencoder halves its frames {most} times, so time can be halved 0 to {most} times')
+    if not 0 <= stages <= most:
+        raise ValueError(
+            f'stages={stages}: this autoencoder halves its frames {most} times, '
+            f'so time can be halved 0 to {most} times')
     return stages
 
 # %% ../nbs/10_dpvae.ipynb #a3a22916
 @patch(cls_method=True)
 def from_2d(cls:DPVAE,
-    autoencoder_kl:AutoencoderKL, # Any diffusers AutoencoderKL, e.g. `vae.load('mini').model`; it is copied
-    temporal:str='conv', # After each attention block: 'conv' or 'attention' along time
-    stages:int=None, # How often time is halved: t_q = 2^stages; None: 2, or fewer where the network has fewer levels
-    key_encoder:bool=True, # Add z_k (eq. 1); False is the row "w/o 2D VAE" of Table 3
+    # Any diffusers AutoencoderKL, e.g. vae.load('mini').model; it is copied
+    autoencoder_kl:AutoencoderKL,
+    # After each attention block: 'conv' or 'attention' along time
+    temporal:str='conv',
+    # How often time is halved: t_q = 2^stages; None: 2, or fewer where the network
+    # has fewer levels
+    stages:int=None,
+    # Add z_k (eq. 1); False is the row "w/o 2D VAE" of Table 3
+    key_encoder:bool=True,
     causal:bool=False, # Convolutions along time look back only
     window:int=8, # How many latents far temporal attention looks
-    **options, # name, chunk, overlap, tile, dtype: as in `DPVAE`
+    **options, # name, chunk, overlap, tile, dtype: as in DPVAE
 )->DPVAE: # In its initial state: z = z_k, and D holds each decoded key frame
-    "A video autoencoder from an image autoencoder (VideoDiT, sec. 3.1 and App. A.1)."
-    stages, model = check_source(autoencoder_kl, temporal, stages), deepcopy(autoencoder_kl).requires_grad_(True)
-    E_r, D = [inflate(coder, temporal, stages, causal, window) for coder in (model.encoder, model.decoder)]
-    if model.quant_conv is not None: E_r.append(PerFrame(deepcopy(model.quant_conv)))
-    if model.post_quant_conv is not None: D = Spacetime(PerFrame(deepcopy(model.post_quant_conv)), *D)
+    """A video autoencoder from an image autoencoder (VideoDiT, sec. 3.1 and App.
+    A.1)."""
+    stages, model = (check_source(autoencoder_kl, temporal, stages),
+        deepcopy(autoencoder_kl).requires_grad_(True))
+    E_r, D = [inflate(coder, temporal, stages, causal, window)
+        for coder in (model.encoder, model.decoder)]
+    if model.quant_conv is not None:
+        E_r.append(PerFrame(deepcopy(model.quant_conv)))
+    if model.post_quant_conv is not None:
+        D = Spacetime(PerFrame(deepcopy(model.post_quant_conv)), *D)
     last = E_r[-1].layer if model.quant_conv is not None else E_r[-1].layer[-1]
     if key_encoder:
         for p in last.parameters(): nn.init.zeros_(p)
-    return cls(model, E_r, D, dict(temporal=temporal, stages=stages, key_encoder=key_encoder, causal=causal, window=window), **options)
+    return cls(model, E_r, D, dict(temporal=temporal, stages=stages,
+        key_encoder=key_encoder, causal=causal, window=window), **options)
 
 # %% ../nbs/10_dpvae.ipynb #40858e0d
 @patch
@@ -246,11 +311,15 @@ def trainable_parameters(self:DPVAE)->list: # Of E_r and D
     "What learns; E_k and D_k never do."
     return [*self.E_r.parameters(), *self.D.parameters()]
 
+# %% ../nbs/10_dpvae.ipynb #e86d9402
 @patch
-def count_parameters(self:DPVAE)->dict: # Network -> number of parameters, with trained and total
+def count_parameters(
+    self:DPVAE)->dict: # Network -> number of parameters, with trained and total
     "How large the four networks are."
-    k, size = self.key, lambda *modules: sum(p.numel() for m in modules if m is not None for p in m.parameters())
-    n = dict(E_k=size(k.encoder, k.quant_conv), D_k=size(k.decoder, k.post_quant_conv), E_r=size(self.E_r), D=size(self.D))
+    k, size = (self.key, lambda *modules: sum(p.numel() for m in modules
+        if m is not None for p in m.parameters()))
+    n = dict(E_k=size(k.encoder, k.quant_conv), D_k=size(k.decoder,
+        k.post_quant_conv), E_r=size(self.E_r), D=size(self.D))
     return n | dict(trained=n['E_r'] + n['D'], total=sum(n.values()))
 
 # %% ../nbs/10_dpvae.ipynb #86890686
@@ -259,8 +328,11 @@ def key_moments(self:DPVAE,
     frames:torch.Tensor, # b t 3 h w in [-1, 1]
 )->torch.Tensor: # b t 2c h/stride w/stride: mean and log-variance, unscaled
     "What E_k says about each frame; no gradient."
-    with torch.no_grad(): return self.key.encode(frames.flatten(0, 1)).latent_dist.parameters.unflatten(0, frames.shape[:2])
+    with torch.no_grad():
+        return self.key.encode(frames.flatten(0,
+            1)).latent_dist.parameters.unflatten(0, frames.shape[:2])
 
+# %% ../nbs/10_dpvae.ipynb #ce75bc47
 @patch
 def key_decode(self:DPVAE,
     z:torch.Tensor, # b t c h w, unscaled
@@ -268,17 +340,19 @@ def key_decode(self:DPVAE,
     "What D_k makes of each latent; gradients pass."
     return self.key.decode(z.flatten(0, 1)).sample.unflatten(0, z.shape[:2])
 
+# %% ../nbs/10_dpvae.ipynb #0dfa9cc8
 @patch
 def moments(self:DPVAE,
-    video:torch.Tensor, # b t 3 h w in [-1, 1], t a multiple of `temporal_stride`
+    video:torch.Tensor, # b t 3 h w in [-1, 1], t a multiple of temporal_stride
 )->tuple: # (moments of z, moments of z_k), each b t/t_q 2c h/stride w/stride, unscaled
     "The sum of eq. 1; without a key encoder its first term is left out."
     z_k, z_r = self.key_moments(video[:, ::self.temporal_stride]), self.E_r(video)
     return (z_k + z_r if self.key_encoder else z_r), z_k
 
+# %% ../nbs/10_dpvae.ipynb #202d171f
 @patch
 def forward(self:DPVAE,
-    video:torch.Tensor, # As in `moments`
+    video:torch.Tensor, # As in moments
 )->tuple: # (reconstruction b t 3 h w, z, z_k), not clamped, unscaled
     "There and back, with gradients for E_r and D."
     z, z_k = [m.chunk(2, 2)[0] for m in self.moments(video)]
@@ -290,16 +364,21 @@ def pad_end(
     multiple:int, # Of how many frames
 )->torch.Tensor: # b t' c h w, t' the next multiple
     "Repeat the last frame until the length fits."
-    return torch.cat([video, video[:, -1:].expand(-1, -video.shape[1] % multiple, -1, -1, -1)], 1)
+    return torch.cat([video, video[:, -1:].expand(-1, -video.shape[1] % multiple,
+        -1, -1, -1)], 1)
 
 # %% ../nbs/10_dpvae.ipynb #e994e869
 @patch
 def reach(self:DPVAE)->dict: # 'encode' and 'decode': (before, after), in latents
-    "How many latents of surroundings an exact chunk needs on each side, from the construction of E_r and D."
+    """How many latents of surroundings an exact chunk needs on each side, from the
+    construction of E_r and D."""
     q = self.temporal_stride
-    first, last = self.E_r.sees(0, 0)                                            # frames behind latent 0
-    back, ahead = self.D.sees(0, q - 1)                                          # latents behind the frames of latent 0
-    return dict(encode=(-(first//q), max(last//q, 0)), decode=(-back, max(ahead, 0)))
+    # frames behind latent 0
+    first, last = self.E_r.sees(0, 0)
+    # latents behind the frames of latent 0
+    back, ahead = self.D.sees(0, q - 1)
+    return dict(encode=(-(first//q), max(last//q, 0)), decode=(-back,
+        max(ahead, 0)))
 
 # %% ../nbs/10_dpvae.ipynb #e14baef2
 def in_chunks(
@@ -308,7 +387,7 @@ def in_chunks(
     size:int, # Latents per chunk
     around:tuple, # (before, after): latents of surroundings
     rates:tuple, # (steps of x, steps of the result) per latent
-)->torch.Tensor: # `run(x)`, if the surroundings are wide enough
+)->torch.Tensor: # run(x), if the surroundings are wide enough
     "Run over a long film in pieces that overlap, and keep the middle of each."
     (before, after), (r, s), out = around, rates, []
     n = x.shape[1]//r
@@ -326,20 +405,23 @@ def tile_starts(
     "Cover a side with tiles of one size."
     return sorted({*range(0, max(length - tile, 0), step), max(length - tile, 0)})
 
+# %% ../nbs/10_dpvae.ipynb #d33cc0e7
 def in_tiles(
     run:callable, # ... h w -> ... h*rate w*rate
     x:torch.Tensor, # ... h w
     tile:int, # Side of a tile, in steps of x
     rate:float, # Size of the result per size of x
-)->torch.Tensor: # About `run(x)`
+)->torch.Tensor: # About run(x)
     "Run over tiles that overlap by a quarter, and blend them linearly."
     h, w = x.shape[-2:]
     size, out, weight = [int(n*rate) for n in (h, w)], 0, 0
     for r in tile_starts(h, tile, tile - tile//4):
         for c in tile_starts(w, tile, tile - tile//4):
             y = run(x[..., r:r+tile, c:c+tile])
-            hill = [torch.minimum(e := torch.arange(1, n+1, device=y.device), e.flip(0)).float() for n in y.shape[-2:]]
-            where = int(c*rate), size[1] - int(c*rate) - y.shape[-1], int(r*rate), size[0] - int(r*rate) - y.shape[-2]
+            hill = [torch.minimum(e := torch.arange(1, n+1, device=y.device),
+                e.flip(0)).float() for n in y.shape[-2:]]
+            where = (int(c*rate), size[1] - int(c*rate) - y.shape[-1], int(r*rate),
+                size[0] - int(r*rate) - y.shape[-2])
             hill = hill[0][:, None] * hill[1]
             out, weight = out + F.pad(y*hill, where), weight + F.pad(hill, where)
     return out/weight
@@ -350,54 +432,79 @@ def run_video(self:DPVAE,
     run:callable, # b t ... h w -> b t' ... h' w'
     x:torch.Tensor, # b t c h w
     decode:bool, # Which way
-)->torch.Tensor: # `run(x)` in float32, in chunks and tiles if they are asked for
+)->torch.Tensor: # run(x) in float32, in chunks and tiles if they are asked for
     "Chunks in time, tiles in space, autocast if wanted."
-    q, s, around = self.temporal_stride, self.stride, self.reach()['decode' if decode else 'encode']
-    if self.overlap is not None: around = tuple(min(a, self.overlap) for a in around)
+    q, s, around = (self.temporal_stride, self.stride, self.reach()['decode'
+        if decode else 'encode'])
+    if self.overlap is not None:
+        around = tuple(min(a, self.overlap) for a in around)
     def piece(v):
-        with torch.autocast(v.device.type, self.dtype, enabled=self.dtype is not None): return run(v).float()
-    def clip(v): return in_chunks(piece, v, max(self.chunk//q, 1), around, (1, q) if decode else (q, 1))
-    if self.tile is None or max(x.shape[-2:])*(s if decode else 1) <= self.tile: return clip(x)
-    if self.tile % (4*s): raise ValueError(f'tile={self.tile} should be a multiple of {4*s}, four times the stride')
-    return in_tiles(clip, x, self.tile//s if decode else self.tile, s if decode else 1/s)
+        with torch.autocast(v.device.type, self.dtype,
+                enabled=self.dtype is not None):
+            return run(v).float()
+    def clip(v):
+        return in_chunks(piece, v, max(self.chunk//q, 1), around, (1, q) if decode
+            else (q, 1))
+    if self.tile is None or max(x.shape[-2:])*(s if decode else 1) <= self.tile:
+        return clip(x)
+    if self.tile % (4*s):
+        raise ValueError(
+            f'tile={self.tile} should be a multiple of {4*s}, four times the stride')
+    return in_tiles(clip, x, self.tile//s if decode else self.tile, s if decode
+        else 1/s)
 
 # %% ../nbs/10_dpvae.ipynb #f16adc9a
 @patch
 @torch.no_grad()
 def encode_moments(self:DPVAE,
-    video:torch.Tensor, # b t 3 h w in [-1, 1]; h, w multiples of `stride`; any t
+    video:torch.Tensor, # b t 3 h w in [-1, 1]; h, w multiples of stride; any t
 )->tuple: # (mean, std) of the latents, each b ceil(t/t_q) c h/stride w/stride, scaled
-    "The posterior of every latent; one frame alone is an image and goes through E_k."
-    frames, video = video_frames(video, 3, self.stride).to(self.key.dtype), video.to(self.key.dtype)
-    if video.shape[1] == 1: m = each_chunk(lambda x: self.key_moments(x[:, None]), frames, self.chunk, self.dtype)
-    else: m = self.run_video(lambda x: self.moments(x)[0], pad_end(video, self.temporal_stride), False)
+    """The posterior of every latent; one frame alone is an image and goes through
+    E_k."""
+    frames, video = (video_frames(video, 3, self.stride).to(self.key.dtype),
+        video.to(self.key.dtype))
+    if video.shape[1] == 1:
+        m = each_chunk(lambda x: self.key_moments(x[:, None]), frames, self.chunk,
+            self.dtype)
+    else:
+        m = self.run_video(lambda x: self.moments(x)[0], pad_end(video,
+            self.temporal_stride), False)
     mean, log = m.chunk(2, 2)
-    std = (log.clamp(-30, 20)/2).exp() * (self.key_encoder or video.shape[1] == 1)     # without E_k no one looks after it
+    # without E_k no one looks after it
+    std = (log.clamp(-30, 20)/2).exp() * (self.key_encoder or video.shape[1] == 1)
     return (mean - self.mean)/self.std, std/self.std
 
 # %% ../nbs/10_dpvae.ipynb #40a593d7
 @patch
 def encode(self:DPVAE,
-    video:torch.Tensor, # b t 3 h w in [-1, 1]; h, w multiples of `stride`; any t
+    video:torch.Tensor, # b t 3 h w in [-1, 1]; h, w multiples of stride; any t
     sample:bool=False, # Draw from the posterior instead of taking its mode
     generator:torch.Generator=None, # Makes the draw repeatable
 )->torch.Tensor: # b ceil(t/t_q) c h/stride w/stride, scaled
     "Video to scaled latents."
     mean, std = self.encode_moments(video)
-    return mean + std*torch.randn(mean.shape, generator=generator, device=mean.device) if sample else mean
+    return (mean + std*torch.randn(mean.shape, generator=generator,
+        device=mean.device) if sample else mean)
 
+# %% ../nbs/10_dpvae.ipynb #92f8ae07
 @patch
 @torch.no_grad()
 def decode(self:DPVAE,
-    latents:torch.Tensor, # b n c h w, scaled, as `encode` gives them
+    latents:torch.Tensor, # b n c h w, scaled, as encode gives them
     frames:int=None, # How many frames to give; None: n*t_q, or 1 if n is 1
 )->torch.Tensor: # b frames 3 h*stride w*stride in [-1, 1]
-    "Scaled latents back to video; one latent alone is an image unless `frames` says otherwise."
-    z, n, q = video_frames(latents, self.channels).float(), latents.shape[1], self.temporal_stride
+    """Scaled latents back to video; one latent alone is an image unless `frames`
+    says otherwise."""
+    z, n, q = (video_frames(latents, self.channels).float(), latents.shape[1],
+        self.temporal_stride)
     frames = (1 if n == 1 else n*q) if frames is None else frames
-    if -(-frames//q) != n: raise ValueError(f'{n} latents hold {(n - 1)*q + 1} to {n*q} frames, not {frames}')
+    if -(-frames//q) != n:
+        raise ValueError(
+            f'{n} latents hold {(n - 1)*q + 1} to {n*q} frames, not {frames}')
     z = (z*self.std + self.mean).to(self.key.dtype).unflatten(0, (-1, n))
-    if frames == 1: x = each_chunk(lambda v: self.key_decode(v[:, None]), z[:, 0], self.chunk, self.dtype)
+    if frames == 1:
+        x = each_chunk(lambda v: self.key_decode(v[:, None]), z[:, 0], self.chunk,
+            self.dtype)
     else: x = self.run_video(self.D, z, True)
     return x[:, :frames].clamp(-1, 1)
 
@@ -409,7 +516,8 @@ def latent_shape(self:DPVAE,
     width:int=None, # None: square
 )->tuple: # (latent frames, channels, rows, columns)
     "The shape of one clip's latents."
-    return -(-frames//self.temporal_stride), self.channels, height//self.stride, (width or height)//self.stride
+    return (-(-frames//self.temporal_stride), self.channels, height//self.stride,
+        (width or height)//self.stride)
 
 # %% ../nbs/10_dpvae.ipynb #a7435aab
 @patch
@@ -421,42 +529,60 @@ def save(self:DPVAE,
     state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
     model = {k: v for k, v in self.key.config.items() if not k.startswith('_')}
     replace_file(folder/'model.safetensors', lambda part: save_file(state, part))
-    write_json(folder/'config.json', dict(kind='DPVAE', name=self.name, settings=self.settings, autoencoder_kl=model))
+    write_json(folder/'config.json', dict(kind='DPVAE', name=self.name,
+        settings=self.settings, autoencoder_kl=model))
     return folder
 
+# %% ../nbs/10_dpvae.ipynb #fb5099d2
 @patch(cls_method=True)
 def from_pretrained(cls:DPVAE,
-    folder:str|Path, # As `save` made it
-    **options, # chunk, overlap, tile, dtype: as in `DPVAE`
+    folder:str|Path, # As save made it
+    **options, # chunk, overlap, tile, dtype: as in DPVAE
 )->DPVAE: # In eval mode
-    "A DP-VAE from its folder; FileNotFoundError or ValueError that says what is wrong with it."
+    """A DP-VAE from its folder; FileNotFoundError or ValueError that says what is
+    wrong with it."""
     path = Path(folder)/'config.json'
-    if not path.is_file(): raise FileNotFoundError(f'no DP-VAE in {folder}: {path.name} is missing; DPVAE.save makes such a folder')
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'no DP-VAE in {folder}: {path.name} is missing; DPVAE.save makes '
+            'such a folder')
     config = json.loads(path.read_text(encoding='utf-8'))
-    if config.get('kind') != 'DPVAE': raise ValueError(f"{path} describes {config.get('kind', config.get('_class_name', 'something else'))}, not a DPVAE: DPVAE.from_2d starts from an image autoencoder")
+    if config.get('kind') != 'DPVAE':
+        raise ValueError(
+            f"{path} describes "
+            f"{config.get('kind', config.get('_class_name', 'something else'))}, "
+            "not a DPVAE: DPVAE.from_2d starts from an image autoencoder")
     state = encoders.read_state(Path(folder)/'model.safetensors', 'DPVAE')
-    with torch.device('meta'): self = cls.from_2d(AutoencoderKL.from_config(config['autoencoder_kl']), **config['settings'], name=config['name'], **options)
-    if odd := encoders.misfit(self.state_dict(), state): raise ValueError(f'{folder}: the weights do not fit the config: {odd}')
+    with torch.device('meta'):
+        self = cls.from_2d(AutoencoderKL.from_config(config['autoencoder_kl']),
+            **config['settings'], name=config['name'], **options)
+    if odd := encoders.misfit(self.state_dict(), state):
+        raise ValueError(f'{folder}: the weights do not fit the config: {odd}')
     self.load_state_dict(state, assign=True)
     return self.eval()
 
 # %% ../nbs/10_dpvae.ipynb #c9248b84
 def ship_dpvae(
     model:DPVAE, # On the miniature image autoencoder
-    card:dict, # What a reader must know, as in `vae.ship`
+    card:dict, # What a reader must know, as in vae.ship
     folder:str|Path=None, # Default: the package's weights folder
 )->Path: # The safetensors file
     "Store E_r and D in half precision; E_k and D_k are stored elsewhere."
-    return ship('mini_dpvae', {k: v for k, v in model.state_dict().items() if k.startswith(('E_r.', 'D.'))}, card | dict(settings=model.settings), folder)
+    return ship('mini_dpvae', {k: v for k, v in model.state_dict().items()
+        if k.startswith(('E_r.', 'D.'))}, card | dict(settings=model.settings),
+        folder)
 
+# %% ../nbs/10_dpvae.ipynb #45cf666c
 def trained_mini_dpvae(
     folder:str|Path=None, # Another folder than the package's
-    **options, # chunk, overlap, tile, dtype: as in `DPVAE`
+    **options, # chunk, overlap, tile, dtype: as in DPVAE
 )->DPVAE: # In eval mode
     "The miniature that comes with the package; `vae.load('dpvae')` gives it too."
     state, card = shipped('mini_dpvae', folder)
-    model = DPVAE.from_2d(trained_mini_vae(), **card['settings'], name='mini_dpvae', **options)
-    model.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith(('E_r.', 'D.'))} | state)
+    model = DPVAE.from_2d(trained_mini_vae(), **card['settings'], name='mini_dpvae',
+        **options)
+    model.load_state_dict({k: v for k, v in model.state_dict().items()
+        if not k.startswith(('E_r.', 'D.'))} | state)
     return model.eval()
 
 # %% ../nbs/10_dpvae.ipynb #c75db808
@@ -466,6 +592,7 @@ def channel_statistics(
     "Each clip's mean and deviation per latent channel."
     return z.mean((1, 3, 4)), (z.var((1, 3, 4), correction=0) + 1e-8).sqrt()
 
+# %% ../nbs/10_dpvae.ipynb #aa051457
 def regulariser(
     model:DPVAE, # Its D_k is used; it stays as it is, gradients reach z
     keys:torch.Tensor, # b n 3 h w: the key frames
@@ -473,41 +600,55 @@ def regulariser(
     z_k:torch.Tensor, # Likewise: what E_k makes of the key frames
 )->dict: # key, mean, deviation: scalars
     "The three parts of L_reg (VideoDiT, eq. 3)."
-    (m, s), (m_k, s_k) = channel_statistics(z.float()), channel_statistics(z_k.detach().float())
-    return dict(key=F.mse_loss(model.key_decode(z).float(), keys), mean=F.mse_loss(m, m_k), deviation=F.mse_loss(s, s_k))
+    (m, s), (m_k, s_k) = (channel_statistics(z.float()),
+        channel_statistics(z_k.detach().float()))
+    return dict(key=F.mse_loss(model.key_decode(z).float(), keys),
+        mean=F.mse_loss(m, m_k), deviation=F.mse_loss(s, s_k))
 
 # %% ../nbs/10_dpvae.ipynb #e0e16e8f
 class FeatureLoss(nn.Module):
-    "Squared distance between the unit tokens of a frozen encoder; stands in for LPIPS, and is not LPIPS."
+    """Squared distance between the unit tokens of a frozen encoder; stands in for
+    LPIPS, and is not LPIPS."""
     def __init__(self,
-        name:str='mini_mae', # An image encoder, as in `encoders.list()`
-        weights:str|Path=None, # As in `encoders.load`
+        name:str='mini_mae', # An image encoder, as in encoders.list()
+        weights:str|Path=None, # As in encoders.load
     ):
         super().__init__()
-        self.encoder, self.name = encoders.load(name, weights), f'features of {name}'
+        self.encoder, self.name = (encoders.load(name, weights),
+            f'features of {name}')
     def forward(self,
         a:torch.Tensor, # n 3 h w in [-1, 1]
         b:torch.Tensor, # Likewise
     )->torch.Tensor: # scalar in [0, 4]
         "With gradients, which an Encoder alone does not give."
         e, model = self.encoder.entry, self.encoder.model
-        u, v = [F.normalize(model(encoders.fit_frames(x, e.size, e.mean, e.std)).float(), dim=-1) for x in (a, b)]
+        u, v = [F.normalize(model(encoders.fit_frames(x, e.size, e.mean,
+            e.std)).float(), dim=-1) for x in (a, b)]
         return (u - v).square().sum(-1).mean()
 
 # %% ../nbs/10_dpvae.ipynb #b90520e2
 class LPIPS(nn.Module):
-    "LPIPS with VGG-16 (Zhang et al. 2018): network and linear weights from torchmetrics, VGG's own weights from a file."
+    """LPIPS with VGG-16 (Zhang et al. 2018): network and linear weights from
+    torchmetrics, VGG's own weights from a file."""
     name = 'LPIPS (VGG-16)'
     def __init__(self,
-        weights:str|Path, # torchvision's VGG-16 as .safetensors (`encoders.to_safetensors` converts a .pth)
+        # torchvision's VGG-16 as .safetensors (encoders.to_safetensors converts a
+        # .pth)
+        weights:str|Path,
     ):
         super().__init__()
         from torchmetrics.functional.image.lpips import _LPIPS
-        state = {k.removeprefix('features.'): v for k, v in encoders.read_state(weights, 'VGG-16').items() if not k.startswith('classifier.')}
-        self.model = _LPIPS(net='vgg', pnet_rand=True)                           # no download: all weights are set below
-        own = {k.split('.', 1)[1]: v for k, v in self.model.net.state_dict().items()}
-        if odd := encoders.misfit(own, state): raise ValueError(f'VGG-16: {weights} does not fit: {odd}')
-        for k, v in self.model.net.state_dict().items(): v.copy_(state[k.split('.', 1)[1]])
+        state = {k.removeprefix('features.'): v for k,
+            v in encoders.read_state(weights, 'VGG-16').items()
+            if not k.startswith('classifier.')}
+        # no download: all weights are set below
+        self.model = _LPIPS(net='vgg', pnet_rand=True)
+        own = {k.split('.', 1)[1]: v for k,
+            v in self.model.net.state_dict().items()}
+        if odd := encoders.misfit(own, state):
+            raise ValueError(f'VGG-16: {weights} does not fit: {odd}')
+        for k, v in self.model.net.state_dict().items():
+            v.copy_(state[k.split('.', 1)[1]])
         self.requires_grad_(False)
     def train(self, mode=True): return super().train(False)
     def forward(self,
@@ -517,9 +658,11 @@ class LPIPS(nn.Module):
         "Mean over frames, with gradients."
         return self.model(a.clamp(-1, 1), b.clamp(-1, 1)).mean()
 
+# %% ../nbs/10_dpvae.ipynb #041f0d51
 def perceptual_loss(
-    weights:str|Path=None, # VGG-16's weights as .safetensors; None: the miniature stand-in
-)->nn.Module: # n 3 h w, n 3 h w -> scalar; its `.name` says what it is
+    # VGG-16's weights as .safetensors; None: the miniature stand-in
+    weights:str|Path=None,
+)->nn.Module: # n 3 h w, n 3 h w -> scalar; its .name says what it is
     "LPIPS if there are weights for it, else features of a miniature encoder."
     return FeatureLoss() if weights is None else LPIPS(weights)
 
@@ -533,13 +676,20 @@ class PatchDiscriminator(nn.Sequential):
     ):
         widths, steps = [3] + [width*2**i for i in range(layers)], []
         for i, (a, b) in enumerate(zip(widths, widths[1:])):
-            steps += [nn.Conv3d(a, b, (depth, 4, 4), (1, 2, 2), (depth//2, 1, 1)), *([nn.GroupNorm(8, b)] if i else []), nn.LeakyReLU(.2)]
-        super().__init__(*steps, nn.Conv3d(widths[-1], 1, (depth, 3, 3), padding=(depth//2, 1, 1)))
-        self.least = 2**layers                                                   # a shorter side has no pixel left
+            steps += [nn.Conv3d(a, b, (depth, 4, 4), (1, 2, 2), (depth//2, 1, 1)),
+                *([nn.GroupNorm(8, b)] if i else []), nn.LeakyReLU(.2)]
+        super().__init__(*steps, nn.Conv3d(widths[-1], 1, (depth, 3, 3),
+            padding=(depth//2, 1, 1)))
+        # a shorter side has no pixel left
+        self.least = 2**layers
     def forward(self, video): # b t 3 h w -> b t rows columns
-        if min(video.shape[-2:]) < self.least: raise ValueError(f'the critic needs frames of {self.least} pixels at least, not {video.shape[-2]} x {video.shape[-1]}')
+        if min(video.shape[-2:]) < self.least:
+            raise ValueError(
+                f'the critic needs frames of {self.least} pixels at least, not '
+                f'{video.shape[-2]} x {video.shape[-1]}')
         return super().forward(video.transpose(1, 2))[:, 0]
 
+# %% ../nbs/10_dpvae.ipynb #846286ca
 def judge_loss(
     real:torch.Tensor, # Verdicts on real clips
     fake:torch.Tensor, # Verdicts on decoded ones
@@ -556,16 +706,21 @@ class DPLoss(nn.Module):
         reg:float=1., # Of the regulariser; 0 is the row "w/o Reg" of Table 3
         disc:float=.01, # Of the adversarial loss; 0 makes no discriminator
         lpips:float=.1, # Of the perceptual loss; 0 loads none
-        weights:str|Path=None, # VGG-16's weights for LPIPS; None: features of a miniature encoder
+        # VGG-16's weights for LPIPS; None: features of a miniature encoder
+        weights:str|Path=None,
         pixel:str='l2', # 'l2' (eq. 2) or 'l1'
         start:int=0, # Step at which the adversarial loss begins
         adaptive:bool=False, # Balance the adversarial term by gradient norms
         critic:nn.Module=None, # Another discriminator; None: PatchDiscriminator()
     ):
         super().__init__()
-        if pixel not in ('l1', 'l2'): raise ValueError(f"pixel is 'l1' or 'l2', not {pixel!r}")
-        if bad := [k for k, v in dict(recon=recon, reg=reg, disc=disc, lpips=lpips).items() if v < 0]: raise ValueError(f'the weight {bad[0]} is negative')
-        self.vae, self.pixel, self.start, self.adaptive = vae, dict(l1=F.l1_loss, l2=F.mse_loss)[pixel], start, adaptive
+        if pixel not in ('l1', 'l2'):
+            raise ValueError(f"pixel is 'l1' or 'l2', not {pixel!r}")
+        if bad := [k for k, v in dict(recon=recon, reg=reg, disc=disc,
+                lpips=lpips).items() if v < 0]:
+            raise ValueError(f'the weight {bad[0]} is negative')
+        self.vae, self.pixel, self.start, self.adaptive = (vae, dict(l1=F.l1_loss,
+            l2=F.mse_loss)[pixel], start, adaptive)
         self.weight = dict(recon=recon, reg=reg, disc=disc, lpips=lpips)
         self.discriminator = (critic or PatchDiscriminator()) if disc else None
         self.perceptual = perceptual_loss(weights) if lpips else None
@@ -579,8 +734,10 @@ def terms(self:DPLoss,
     x_hat, z, z_k = self.vae(video)
     x_hat, out = x_hat.float(), {}
     out['recon'] = self.pixel(x_hat, video)
-    if self.weight['reg']: out |= regulariser(self.vae, video[:, ::self.vae.temporal_stride], z, z_k)
-    if self.perceptual is not None: out['lpips'] = self.perceptual(x_hat.flatten(0, 1), video.flatten(0, 1))
+    if self.weight['reg']:
+        out |= regulariser(self.vae, video[:, ::self.vae.temporal_stride], z, z_k)
+    if self.perceptual is not None:
+        out['lpips'] = self.perceptual(x_hat.flatten(0, 1), video.flatten(0, 1))
     return out, x_hat
 
 # %% ../nbs/10_dpvae.ipynb #3c028921
@@ -589,37 +746,45 @@ def verdict(self:DPLoss,
     video:torch.Tensor, # b t 3 h w
 )->torch.Tensor: # Verdicts
     "What the discriminator says; gradients reach the video, not the discriminator."
-    return functional_call(self.discriminator, {k: p.detach() for k, p in self.discriminator.named_parameters()}, (video,))
+    return functional_call(self.discriminator, {k: p.detach() for k,
+        p in self.discriminator.named_parameters()}, (video,))
 
+# %% ../nbs/10_dpvae.ipynb #5d2e0e25
 @patch
 def balance(self:DPLoss,
     rest:torch.Tensor, # All other terms, weighted
     disc:torch.Tensor, # The adversarial term, not weighted
 )->torch.Tensor: # scalar
-    "How much larger the others' gradient is at D's last layer, at most 10,000 (VQGAN's adaptive weight)."
+    """How much larger the others' gradient is at D's last layer, at most 10,000
+    (VQGAN's adaptive weight)."""
     last = self.vae.D[-1].layer[-1].weight
-    a, b = [torch.autograd.grad(l, last, retain_graph=True)[0].norm() for l in (rest, disc)]
+    a, b = [torch.autograd.grad(l, last, retain_graph=True)[0].norm()
+        for l in (rest, disc)]
     return (a/(b + 1e-4)).clamp(max=1e4).detach()
 
 # %% ../nbs/10_dpvae.ipynb #1d1e6da1
 @patch
 def forward(self:DPLoss,
-    video:torch.Tensor, # b t 3 h w in [-1, 1]; any t, filled up as in `encode`
-    step:int=None, # Of the training; None: after `start`
+    video:torch.Tensor, # b t 3 h w in [-1, 1]; any t, filled up as in encode
+    step:int=None, # Of the training; None: after start
 )->tuple: # (total, dict of detached terms: recon, key, mean, deviation, lpips, disc)
     "The generator's loss (VideoDiT, eq. 4)."
-    video_frames(video, 3, self.vae.stride)                                      # says what is wrong with the shape
+    # says what is wrong with the shape
+    video_frames(video, 3, self.vae.stride)
     video, w = pad_end(video, self.vae.temporal_stride), self.weight
     out, x_hat = self.terms(video)
     total = sum(w.get(k, w['reg'])*v for k, v in out.items())
     if self.discriminator is not None and (step is None or step >= self.start):
         out['disc'] = -self.verdict(x_hat).mean()
-        total = total + w['disc'] * (self.balance(total, out['disc']) if self.adaptive else 1) * out['disc']
+        total = (total + w['disc'] * (self.balance(total, out['disc'])
+            if self.adaptive else 1) * out['disc'])
     self.seen = video, x_hat.detach()
     return total, {k: v.detach() for k, v in out.items()}
 
+# %% ../nbs/10_dpvae.ipynb #35aed44f
 @patch
 def judge(self:DPLoss)->torch.Tensor: # scalar
-    "The discriminator's loss on the clips `forward` saw last; gradients for the discriminator only."
+    """The discriminator's loss on the clips `forward` saw last; gradients for the
+    discriminator only."""
     real, fake = self.seen
     return judge_loss(self.discriminator(real), self.discriminator(fake))

@@ -26,22 +26,28 @@ from timm.models import Eva, VisionTransformer
 from timm.models.hiera import Hiera
 from timm.models.vision_transformer import Block
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import Sam2HieraDetConfig, Sam2VisionConfig, Sam2VisionModel, VideoMAEConfig, VideoMAEModel
-from .vae import each_chunk, fetch, safetensors_file, video_frames, weights_folder
+from transformers import (Sam2HieraDetConfig, Sam2VisionConfig, Sam2VisionModel,
+    VideoMAEConfig, VideoMAEModel)
+from .vae import (each_chunk, fetch, safetensors_file, video_frames,
+    weights_folder)
 from .vdit import vdit
 
 # %% ../nbs/04_encoders.ipynb #b71e8874
 def fit_frames(
     frames:torch.Tensor, # n 3 h w in [-1, 1]
     size:int, # Side of the square the encoder was made for, pixels
-    mean:tuple, # Three numbers: what the encoder's training subtracted from pixels in [0, 1]
+    # Three numbers: what the encoder's training subtracted from pixels in [0, 1]
+    mean:tuple,
     std:tuple, # Three numbers: what it divided by
 )->torch.Tensor: # n 3 size size, float32, as the encoder expects them
-    "Resize (bicubic, antialiased) and change from [-1, 1] to the encoder's own range."
+    """Resize (bicubic, antialiased) and change from [-1, 1] to the encoder's own
+    range."""
     frames = frames.float()
     if frames.shape[-2:] != (size, size):
-        frames = F.interpolate(frames, size=(size, size), mode='bicubic', antialias=True).clamp(-1, 1)
-    mean, std = (torch.tensor(v, device=frames.device).reshape(3, 1, 1) for v in (mean, std))
+        frames = F.interpolate(frames, size=(size, size), mode='bicubic',
+            antialias=True).clamp(-1, 1)
+    mean, std = (torch.tensor(v, device=frames.device).reshape(3, 1, 1)
+        for v in (mean, std))
     return (frames*.5 + .5 - mean) / std
 
 # %% ../nbs/04_encoders.ipynb #0eea8279
@@ -49,10 +55,15 @@ def tensor_file(
     path:str|Path, # A .safetensors file, or a folder that holds one
     name:str, # The encoder's name, for the message
 )->Path:
-    "The one weight file a path means; FileNotFoundError or ValueError says what to do instead."
+    """The one weight file a path means; FileNotFoundError or ValueError says what
+    to do instead."""
     try: return safetensors_file(path, name)
-    except ValueError as e: raise ValueError(f'{e}. To copy the tensors of a PyTorch checkpoint: encoders.to_safetensors(path)') from None
+    except ValueError as e:
+        raise ValueError(
+            f'{e}. To copy the tensors of a PyTorch checkpoint: '
+            'encoders.to_safetensors(path)') from None
 
+# %% ../nbs/04_encoders.ipynb #bcf70e1c
 def read_state(
     path:str|Path, # A .safetensors file, or a folder that holds one
     name:str, # The encoder's name, for the message
@@ -60,7 +71,10 @@ def read_state(
     "The tensors of a file; ValueError if it is cut short or something else."
     file = tensor_file(path, name)
     try: return load_file(file)
-    except SafetensorError as e: raise ValueError(f'{name}: {file} is not a whole .safetensors file: cut short, or something else under this name ({e})') from None
+    except SafetensorError as e:
+        raise ValueError(
+            f'{name}: {file} is not a whole .safetensors file: cut short, or '
+            f'something else under this name ({e})') from None
 
 # %% ../nbs/04_encoders.ipynb #bac19a6e
 def misfit(
@@ -68,22 +82,30 @@ def misfit(
     state:dict, # Name -> tensor: what the file has
 )->str: # What differs, the first few keys of each kind; empty: nothing
     "Compare two state dicts by names and shapes."
-    odd = {'missing': own.keys() - state.keys(), 'unexpected': state.keys() - own.keys(),
-           'of another shape': {k for k in own.keys() & state.keys() if own[k].shape != state[k].shape}}
-    few = lambda keys: ', '.join(sorted(keys)[:4]) + (', ...' if len(keys) > 4 else '')
-    return '; '.join(f'{len(keys)} {what} ({few(keys)})' for what, keys in odd.items() if keys)
+    odd = {'missing': own.keys() - state.keys(),
+        'unexpected': state.keys() - own.keys(),
+           'of another shape': {k for k in own.keys() & state.keys()
+           if own[k].shape != state[k].shape}}
+    few = lambda keys: ', '.join(sorted(keys)[:4]) + (', ...' if len(keys) > 4
+        else '')
+    return '; '.join(f'{len(keys)} {what} ({few(keys)})' for what,
+        keys in odd.items() if keys)
 
+# %% ../nbs/04_encoders.ipynb #5e5d3de7
 def fill(
     model:nn.Module, # Changed in place
     state:dict, # Name -> tensor, for every key of the model and no other
     name:str, # The encoder's name, for the message
     path:str|Path, # Where the weights came from, for the message
 )->nn.Module: # The same model
-    "Load a state dict, all keys or none; ValueError lists what is missing or unexpected."
-    if odd := misfit(model.state_dict(), state): raise ValueError(f'{name}: {path} does not fit the model: {odd}')
+    """Load a state dict, all keys or none; ValueError lists what is missing or
+    unexpected."""
+    if odd := misfit(model.state_dict(), state):
+        raise ValueError(f'{name}: {path} does not fit the model: {odd}')
     model.load_state_dict(state)
     return model
 
+# %% ../nbs/04_encoders.ipynb #01714720
 def own_weights(
     module:nn.Module, # Changed in place
     path:str|Path, # A .safetensors file, or a folder that holds one
@@ -97,15 +119,23 @@ def to_safetensors(
     path:str|Path, # A PyTorch checkpoint: .pth, .pt, .bin
     out:str|Path=None, # Default: beside it, with the ending .safetensors
 )->Path: # The file written
-    "Copy the tensors of a checkpoint. Nothing in it is run: ValueError if it holds more than tensors and settings."
+    """Copy the tensors of a checkpoint. Nothing in it is run: ValueError if it
+    holds more than tensors and settings."""
     path = Path(path)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]): state = torch.load(path, map_location='cpu', weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            state = torch.load(path, map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e:
-        raise ValueError(f'{path}: not a whole checkpoint of plain tensors, and nothing in it was run ({type(e).__name__})') from None
-    for key in ('model', 'state_dict'): state = state.get(key, state) if isinstance(state, dict) else {}
-    tensors = {k: v.clone().contiguous() for k, v in state.items() if isinstance(v, torch.Tensor)}
-    if not tensors: raise ValueError(f'{path}: no tensors at its top, nor under "model" or "state_dict"')
+        raise ValueError(
+            f'{path}: not a whole checkpoint of plain tensors, and nothing in it '
+            f'was run ({type(e).__name__})') from None
+    for key in ('model', 'state_dict'):
+        state = state.get(key, state) if isinstance(state, dict) else {}
+    tensors = {k: v.clone().contiguous() for k, v in state.items() if isinstance(v,
+        torch.Tensor)}
+    if not tensors:
+        raise ValueError(
+            f'{path}: no tensors at its top, nor under "model" or "state_dict"')
     out = Path(out or path.with_suffix('.safetensors'))
     save_file(tensors, out)
     return out
@@ -113,9 +143,12 @@ def to_safetensors(
 # %% ../nbs/04_encoders.ipynb #006a351f
 @dataclass(frozen=True)
 class Entry:
-    "What the registry knows about an encoder; `build()` gives an n 3 size size -> n d tokens module with random weights."
-    name: str # What `load` calls it
-    build: Callable # (**options) -> module: n 3 size size -> n (h w) d; with `tubelet`: n t 3 size size -> n t/tubelet (h w) d
+    """What the registry knows about an encoder; `build()` gives an n 3 size size
+    -> n d tokens module with random weights."""
+    name: str # What load calls it
+    # (**options) -> module: n 3 size size -> n (h w) d; with tubelet: n t 3 size
+    # size -> n t/tubelet (h w) d
+    build: Callable
     dim: int # Width of a token
     size: int # Side of the frames it sees, pixels
     stride: int # Pixels per token
@@ -124,33 +157,45 @@ class Entry:
     source: str # Where the weights come from
     mean: tuple = (.5, .5, .5) # Of pixels in [0, 1]
     std: tuple = (.5, .5, .5)
-    hub: str = None # Hub repository that holds `files`
-    convert: Callable = own_weights # (module, path, name) -> module with these weights
+    hub: str = None # Hub repository that holds files
+    # (module, path, name) -> module with these weights
+    convert: Callable = own_weights
     random: bool = False # Random weights are what it is for
     wrap: Callable = None # Encoder class; None: Encoder
-    files: tuple = ('model.safetensors',) # In the repository; several: the path is a folder that holds them all
+    # In the repository; several: the path is a folder that holds them all
+    files: tuple = ('model.safetensors',)
     noncommercial: bool = False # The licence forbids commercial use
     restricted: bool = False # The licence has conditions of its own: read it
     tubelet: int = 1 # Frames per token
-    time: str = None # How a video encoder's tokens come back to one per frame: 'repeat' or 'interpolate'
-    quick: dict = field(default_factory=dict) # build(**quick): the same architecture with few blocks, for tests
+    # How a video encoder's tokens come back to one per frame: 'repeat' or
+    # 'interpolate'
+    time: str = None
+    # build(**quick): the same architecture with few blocks, for tests
+    quick: dict = field(default_factory=dict)
 
 # %% ../nbs/04_encoders.ipynb #f8399140
 class Encoder(nn.Module):
-    "A frozen image encoder over the frames of a video: clip in, token grid out. It owns resize and normalisation."
+    """A frozen image encoder over the frames of a video: clip in, token grid out.
+    It owns resize and normalisation."""
     def __init__(self,
         entry:Entry, # What the registry says
         model:nn.Module, # n 3 size size -> n (h w) d
         chunk:int=256, # At most so many frames at once
-        dtype:torch.dtype=None, # Autocast to this type, e.g. torch.bfloat16; None: as the weights are
+        # Autocast to this type, e.g. torch.bfloat16; None: as the weights are
+        dtype:torch.dtype=None,
     ):
         super().__init__()
         self.entry, self.name, self.dim = entry, entry.name, entry.dim
-        self.model, self.chunk, self.dtype = model.eval().requires_grad_(False), chunk, dtype
-    def train(self, mode=True): return super().train(False)                  # frozen: it stays in eval mode
-    def __repr__(self): return f'Encoder({self.name!r}, dim={self.dim}, grid={self.grid()})'
+        self.model, self.chunk, self.dtype = (model.eval().requires_grad_(False),
+            chunk, dtype)
+    # frozen: it stays in eval mode
+    def train(self, mode=True): return super().train(False)
+    def __repr__(self):
+        return f'Encoder({self.name!r}, dim={self.dim}, grid={self.grid()})'
     def grid(self,
-        h:int=None, # Height of the video; every frame is resized to the same square, so it makes no difference
+        # Height of the video; every frame is resized to the same square, so it
+        # makes no difference
+        h:int=None,
         w:int=None, # Width, likewise
     )->tuple: # (rows, columns) of tokens per frame
         "The token grid of a frame."
@@ -161,7 +206,8 @@ class Encoder(nn.Module):
     )->torch.Tensor: # b t n d float32, n = rows x columns, row by row
         "Features of every frame."
         e, frames = self.entry, video_frames(video)
-        tokens = each_chunk(lambda x: self.model(fit_frames(x, e.size, e.mean, e.std)), frames, self.chunk, self.dtype)
+        tokens = each_chunk(lambda x: self.model(fit_frames(x, e.size, e.mean,
+            e.std)), frames, self.chunk, self.dtype)
         return rearrange(tokens, '(b t) n d -> b t n d', b=len(video))
 
 # %% ../nbs/04_encoders.ipynb #cf090d52
@@ -170,25 +216,33 @@ def mini_vit(
     depth:int=4, # Blocks
 )->VisionTransformer: # 0.45M parameters, n 3 16 16 -> n 16 dim
     "A small ViT for 16 px frames, random weights."
-    return VisionTransformer(img_size=16, patch_size=4, embed_dim=dim, depth=depth, num_heads=dim//32, num_classes=0,
+    return VisionTransformer(img_size=16, patch_size=4, embed_dim=dim, depth=depth,
+        num_heads=dim//32, num_classes=0,
                              class_token=False, global_pool='')
 
 # %% ../nbs/04_encoders.ipynb #3ca731b1
 class MiniHiera(nn.Module):
-    "A two-stage Hiera for 16 px frames: 8 x 8 tokens of width 48, pooled to 4 x 4 of width 96."
+    """A two-stage Hiera for 16 px frames: 8 x 8 tokens of width 48, pooled to 4 x
+    4 of width 96."""
     def __init__(self):
         super().__init__()
-        self.trunk = Hiera(img_size=(16, 16), embed_dim=48, num_heads=2, num_classes=0, stages=(2, 3), head_mul=1.5,
-            q_pool=1, q_stride=(2, 2), mask_unit_size=(2, 2), mask_unit_attn=(True, False),
-            patch_kernel=(3, 3), patch_stride=(2, 2), patch_padding=(1, 1), sep_pos_embed=False)
+        self.trunk = Hiera(img_size=(16, 16), embed_dim=48, num_heads=2,
+            num_classes=0, stages=(2, 3), head_mul=1.5,
+            q_pool=1, q_stride=(2, 2), mask_unit_size=(2, 2), mask_unit_attn=(True,
+            False),
+            patch_kernel=(3, 3), patch_stride=(2, 2), patch_padding=(1, 1),
+            sep_pos_embed=False)
         self.norm = nn.LayerNorm(96)
     def forward(self,
         x:torch.Tensor, # n 3 16 16
-        keep:torch.Tensor=None, # n 16 bool: which of the 4 x 4 cells the trunk may see; None: all. Equal counts per row
+        # n 16 bool: which of the 4 x 4 cells the trunk may see; None: all. Equal
+        # counts per row
+        keep:torch.Tensor=None,
     )->torch.Tensor: # n kept 96
         "Tokens of the last stage, after a LayerNorm."
         return self.norm(self.trunk.forward_features(x, mask=keep))
 
+# %% ../nbs/04_encoders.ipynb #e349ec76
 def mini_hiera()->MiniHiera: # n 3 16 16 -> n 16 96
     "A small Hiera for 16 px frames, random weights."
     return MiniHiera()
@@ -197,7 +251,8 @@ def mini_hiera()->MiniHiera: # n 3 16 16 -> n 16 96
 def pool_tokens(
     tokens:torch.Tensor, # ... n d
 )->torch.Tensor: # ... 2d
-    "Mean and maximum over the tokens: what a frame holds, and what it holds somewhere."
+    """Mean and maximum over the tokens: what a frame holds, and what it holds
+    somewhere."""
     return torch.cat([tokens.mean(-2), tokens.amax(-2)], -1)
 
 # %% ../nbs/04_encoders.ipynb #a1cb158c
@@ -206,12 +261,15 @@ class MiniClassifier(nn.Module):
     def __init__(self):
         super().__init__()
         self.vit, self.head = mini_vit(), nn.Linear(192, 10)
-    def forward(self, x): return self.vit(x)                                 # n 3 16 16 -> n 16 96
-    def logits(self, tokens): return self.head(pool_tokens(tokens))          # n 16 96 -> n 10
+    # n 3 16 16 -> n 16 96
+    def forward(self, x): return self.vit(x)
+    # n 16 96 -> n 10
+    def logits(self, tokens): return self.head(pool_tokens(tokens))
 
 # %% ../nbs/04_encoders.ipynb #9c1709a2
 class Judge(Encoder):
-    "The supervised encoder: it also reads digits and gives one feature vector per clip. For evaluation, never for alignment."
+    """The supervised encoder: it also reads digits and gives one feature vector
+    per clip. For evaluation, never for alignment."""
     def clip_features(self,
         video:torch.Tensor, # b t 3 h w in [-1, 1]
     )->torch.Tensor: # b 192
@@ -225,7 +283,8 @@ class Judge(Encoder):
         return self.model.logits(self(video)).log_softmax(-1).mean(1)
 
 # %% ../nbs/04_encoders.ipynb #0518590e
-_mini = dict(size=16, stride=4, dim=96, licence='Apache-2.0', source='align4gen_lab miniatures')
+_mini = dict(size=16, stride=4, dim=96, licence='Apache-2.0',
+    source='align4gen_lab miniatures')
 
 def _fixed_vit():
     with torch.random.fork_rng():
@@ -233,10 +292,14 @@ def _fixed_vit():
         return mini_vit()
 
 registry = {e.name: e for e in [
-    Entry('mini_infonce', mini_vit, kind='semantic: instance discrimination, no labels', **_mini),
-    Entry('mini_mae', mini_hiera, kind='detail: masked reconstruction, no labels', **_mini),
-    Entry('mini_supervised', MiniClassifier, kind='ceiling and judge: trained with labels', wrap=Judge, **_mini),
-    Entry('mini_random', _fixed_vit, kind='floor: untrained', random=True, **_mini | dict(source='seed 0')),
+    Entry('mini_infonce', mini_vit,
+    kind='semantic: instance discrimination, no labels', **_mini),
+    Entry('mini_mae', mini_hiera, kind='detail: masked reconstruction, no labels',
+    **_mini),
+    Entry('mini_supervised', MiniClassifier,
+    kind='ceiling and judge: trained with labels', wrap=Judge, **_mini),
+    Entry('mini_random', _fixed_vit, kind='floor: untrained', random=True, **_mini
+    | dict(source='seed 0')),
 ]}
 
 # %% ../nbs/04_encoders.ipynb #1440557a
@@ -246,13 +309,18 @@ class TimmTokens(nn.Module):
     "A timm model seen as n 3 h w -> n (h w) d."
     def __init__(self, name, pretrained=False, **options):
         super().__init__()
-        self.timm, self.model = (name, options), timm.create_model(name, pretrained=pretrained, **options)
+        self.timm, self.model = (name, options), timm.create_model(name,
+            pretrained=pretrained, **options)
     def forward(self, x): raise NotImplementedError
 
+# %% ../nbs/04_encoders.ipynb #4176b507
 class PatchTokens(TimmTokens):
-    "Patch tokens of a ViT after its final norm; the class and register tokens are dropped."
-    def forward(self, x): return self.model.forward_features(x)[:, self.model.num_prefix_tokens:]
+    """Patch tokens of a ViT after its final norm; the class and register tokens
+    are dropped."""
+    def forward(self, x):
+        return self.model.forward_features(x)[:, self.model.num_prefix_tokens:]
 
+# %% ../nbs/04_encoders.ipynb #e0219680
 class StageTokens(TimmTokens):
     "One stage of a hierarchical model, as a row of tokens."
     def forward(self, x):
@@ -264,46 +332,69 @@ def timm_weights(
     path:str|Path, # A .safetensors file, or a folder that holds one
     name:str, # For the message
 )->TimmTokens: # A new module with these weights; timm adapts position tables to our frame size
-    "Build again with weights from a local file; ValueError lists what is missing or unexpected."
-    (timm_name, options), file, state = module.timm, tensor_file(path, name), read_state(path, name)
-    whole = {k: v for k, v in options.items() if k not in ('features_only', 'out_indices')}
-    with torch.device('meta'): own = timm.create_model(timm_name, **whole).state_dict()
+    """Build again with weights from a local file; ValueError lists what is missing
+    or unexpected."""
+    (timm_name, options), file, state = (module.timm, tensor_file(path, name),
+        read_state(path, name))
+    whole = {k: v for k, v in options.items() if k not in ('features_only',
+        'out_indices')}
+    with torch.device('meta'):
+        own = timm.create_model(timm_name, **whole).state_dict()
     body = lambda d: {k: v for k, v in d.items() if not k.startswith('head.')}
     resized = lambda d: {k: v for k, v in body(d).items() if k != 'pos_embed'}
-    loose = timm.get_pretrained_cfg(timm_name).num_classes                       # timm lets keys be missing when it drops a classifier
+    # timm lets keys be missing when it drops a classifier
+    loose = timm.get_pretrained_cfg(timm_name).num_classes
     try:
-        if loose and body(own).keys() - state.keys(): raise RuntimeError('keys are missing')
-        return type(module)(timm_name, pretrained=True, pretrained_cfg_overlay=dict(file=str(file)), **options)
+        if loose and body(own).keys() - state.keys():
+            raise RuntimeError('keys are missing')
+        return type(module)(timm_name, pretrained=True,
+            pretrained_cfg_overlay=dict(file=str(file)), **options)
     except (RuntimeError, KeyError) as e: why = str(e)
-    odd = misfit(body(own), body(state)) if body(own).keys() ^ body(state).keys() else misfit(resized(own), resized(state))
+    odd = (misfit(body(own), body(state)) if body(own).keys() ^ body(state).keys()
+        else misfit(resized(own), resized(state)))
     raise ValueError(f'{name}: {file} does not fit the model: {odd or why}')
 
 # %% ../nbs/04_encoders.ipynb #506c2991
-def _timm(name, full, dim, size, stride, kind, wrap=PatchTokens, quick=None, **more):
+def _timm(name, full, dim, size, stride, kind, wrap=PatchTokens, quick=None,
+    **more):
     "An entry for a timm model, with the licence, mean and std that timm gives."
     c = timm.get_pretrained_cfg(full)
-    options = dict(img_size=size, num_classes=0) if wrap is PatchTokens else dict(features_only=True, out_indices=[2])
-    return Entry(name, partial(wrap, full, **options), dim, size, stride, kind, c.license, c.hf_hub_id, c.mean, c.std, hub=c.hf_hub_id,
-                 convert=timm_weights, noncommercial='-nc' in c.license, restricted=c.license.startswith('dinov3'),
+    options = (dict(img_size=size, num_classes=0) if wrap is PatchTokens
+        else dict(features_only=True, out_indices=[2]))
+    return Entry(name, partial(wrap, full, **options), dim, size, stride, kind,
+        c.license, c.hf_hub_id, c.mean, c.std, hub=c.hf_hub_id,
+                 convert=timm_weights, noncommercial='-nc' in c.license,
+                 restricted=c.license.startswith('dinov3'),
                  quick=quick or dict(depth=1 if dim > 768 else 2), **more)
 
 _sizes = dict(s=('small', 384), b=('base', 768), l=('large', 1024))
-for _f, _full, _size, _stride in [('dinov2_{}', 'vit_{}_patch14_dinov2.lvd142m', 224, 14), ('dinov2_{}_reg', 'vit_{}_patch14_reg4_dinov2.lvd142m', 224, 14),
-                                  ('dinov3_{}', 'vit_{}_patch16_dinov3.lvd1689m', 256, 16)]:
+for _f, _full, _size, _stride in [('dinov2_{}', 'vit_{}_patch14_dinov2.lvd142m',
+        224, 14), ('dinov2_{}_reg', 'vit_{}_patch14_reg4_dinov2.lvd142m', 224, 14),
+                                  ('dinov3_{}', 'vit_{}_patch16_dinov3.lvd1689m',
+                                  256, 16)]:
     for _l, (_word, _dim) in _sizes.items():
-        registry[_f.format(_l)] = _timm(_f.format(_l), _full.format(_word), _dim, _size, _stride, 'semantic: self-distillation')
-for _e in [_timm('internvit', 'vit_intern300m_patch14_448.ogvl_2pt5', 1024, 224, 14, 'semantic: eyes of a language model'),
-           _timm('mae_b', 'vit_base_patch16_224.mae', 768, 256, 16, 'detail: masked reconstruction'),
-           _timm('clip_b', 'vit_base_patch16_clip_quickgelu_224.openai', 768, 256, 16, 'semantic: images and captions')]: registry[_e.name] = _e
+        registry[_f.format(_l)] = _timm(_f.format(_l), _full.format(_word), _dim,
+            _size, _stride, 'semantic: self-distillation')
+for _e in [_timm('internvit', 'vit_intern300m_patch14_448.ogvl_2pt5', 1024, 224, 14,
+        'semantic: eyes of a language model'),
+           _timm('mae_b', 'vit_base_patch16_224.mae', 768, 256, 16,
+           'detail: masked reconstruction'),
+           _timm('clip_b', 'vit_base_patch16_clip_quickgelu_224.openai', 768, 256,
+           16, 'semantic: images and captions')]:
+               registry[_e.name] = _e
 
 # %% ../nbs/04_encoders.ipynb #d7a313a6
-_hiera = dict(t=('tiny.fb_r896_2pt1', 384), s=('small.fb_r896_2pt1', 384), b=('base_plus.fb_r896_2pt1', 448), l=('large.fb_r1024_2pt1', 576))
+_hiera = dict(t=('tiny.fb_r896_2pt1', 384), s=('small.fb_r896_2pt1', 384),
+    b=('base_plus.fb_r896_2pt1', 448), l=('large.fb_r1024_2pt1', 576))
 for _l, (_full, _dim) in _hiera.items():
-    registry[f'sam2_hiera_{_l}'] = _timm(f'sam2_hiera_{_l}', f'sam2_hiera_{_full}', _dim, 256, 16, 'detail: video segmentation', StageTokens,
-                                         quick=dict(stages=(1, 1, 2, 1), global_att_blocks=(3,)))
+    registry[f'sam2_hiera_{_l}'] = _timm(f'sam2_hiera_{_l}', f'sam2_hiera_{_full}',
+        _dim, 256, 16, 'detail: video segmentation', StageTokens,
+                                         quick=dict(stages=(1, 1, 2, 1),
+                                         global_att_blocks=(3,)))
 
 class Sam2FpnTokens(nn.Module):
-    "SAM2's image encoder with its feature pyramid; the level of stride 16, n 3 h w -> n (h/16 w/16) 256."
+    """SAM2's image encoder with its feature pyramid; the level of stride 16, n 3 h
+    w -> n (h/16 w/16) 256."""
     def __init__(self,
         dim:int=96, # Width of the first stage
         heads:int=1, # Of the first stage
@@ -314,59 +405,88 @@ class Sam2FpnTokens(nn.Module):
     ):
         super().__init__()
         widths = [dim*2**i for i in range(4)]
-        trunk = Sam2HieraDetConfig(hidden_size=dim, num_attention_heads=heads, blocks_per_stage=[*stages], embed_dim_per_stage=widths,
-            num_attention_heads_per_stage=[heads*2**i for i in range(4)], window_size_per_stage=[*window],
-            global_attention_blocks=[*global_blocks], window_positional_embedding_background_size=[*background])
-        self.model = Sam2VisionModel(Sam2VisionConfig(backbone_config=trunk, backbone_channel_list=widths[::-1]))
-    def forward(self, x): return rearrange(self.model(x).fpn_hidden_states[2], 'n d h w -> n (h w) d')
+        trunk = Sam2HieraDetConfig(hidden_size=dim, num_attention_heads=heads,
+            blocks_per_stage=[*stages], embed_dim_per_stage=widths,
+            num_attention_heads_per_stage=[heads*2**i for i in range(4)],
+            window_size_per_stage=[*window],
+            global_attention_blocks=[*global_blocks],
+            window_positional_embedding_background_size=[*background])
+        self.model = Sam2VisionModel(Sam2VisionConfig(backbone_config=trunk,
+            backbone_channel_list=widths[::-1]))
+    def forward(self, x):
+        return rearrange(self.model(x).fpn_hidden_states[2], 'n d h w -> n (h w) d')
 
 # %% ../nbs/04_encoders.ipynb #dfd59b83
 def sam2_weights(
     module:Sam2FpnTokens, # Changed in place
-    path:str|Path, # A .safetensors file of the whole SAM2 model, or of its image encoder
+    # A .safetensors file of the whole SAM2 model, or of its image encoder
+    path:str|Path,
     name:str, # For the message
 )->Sam2FpnTokens: # The same module
     "The image encoder's part of a SAM2 checkpoint."
     state, part = read_state(path, name), 'vision_encoder.'
-    if any(k.startswith(part) for k in state): state = {k.removeprefix(part): v for k, v in state.items() if k.startswith(part)}
+    if any(k.startswith(part) for k in state):
+        state = {k.removeprefix(part): v for k, v in state.items()
+            if k.startswith(part)}
     fill(module.model, state, name, path)
     return module
 
-_fpn = dict(t=('tiny', {}), s=('small', dict(stages=(1, 2, 11, 2), global_blocks=(7, 10, 13))),
-            b=('base-plus', dict(dim=112, heads=2, stages=(2, 3, 16, 3), global_blocks=(12, 16, 20), background=(14, 14))),
-            l=('large', dict(dim=144, heads=2, stages=(2, 6, 36, 4), global_blocks=(23, 33, 43), window=(8, 4, 16, 8))))
+_fpn = dict(t=('tiny', {}), s=('small', dict(stages=(1, 2, 11, 2), global_blocks=(7,
+    10, 13))),
+            b=('base-plus', dict(dim=112, heads=2, stages=(2, 3, 16, 3),
+            global_blocks=(12, 16, 20), background=(14, 14))),
+            l=('large', dict(dim=144, heads=2, stages=(2, 6, 36, 4),
+            global_blocks=(23, 33, 43), window=(8, 4, 16, 8))))
 for _l, (_word, _options) in _fpn.items():
     _hub = f'facebook/sam2.1-hiera-{_word}'
-    registry[f'sam2_fpn_{_l}'] = Entry(f'sam2_fpn_{_l}', partial(Sam2FpnTokens, **_options), 256, 256, 16, 'detail: video segmentation', 'apache-2.0',
-        _hub, hub=_hub, convert=sam2_weights, quick=dict(stages=(1, 1, 2, 1), global_blocks=(3,)), **imagenet)
+    registry[f'sam2_fpn_{_l}'] = Entry(f'sam2_fpn_{_l}', partial(Sam2FpnTokens,
+        **_options), 256, 256, 16, 'detail: video segmentation', 'apache-2.0',
+        _hub, hub=_hub, convert=sam2_weights, quick=dict(stages=(1, 1, 2, 1),
+        global_blocks=(3,)), **imagenet)
 
 # %% ../nbs/04_encoders.ipynb #8b6ad7cd
 def restore_time(
     tokens:torch.Tensor, # b t/tubelet n d
     tubelet:int, # Frames per token
-    how:str='repeat', # 'repeat': the same for all frames of a token; 'interpolate': linear between the middles of tokens
+    # 'repeat': the same for all frames of a token; 'interpolate': linear between
+    # the middles of tokens
+    how:str='repeat',
 )->torch.Tensor: # b t n d
-    "Tokens that cover several frames, back to one per frame; ValueError names the two ways."
+    """Tokens that cover several frames, back to one per frame; ValueError names
+    the two ways."""
     if how == 'repeat': return tokens.repeat_interleave(tubelet, 1)
-    if how != 'interpolate': raise ValueError(f"time={how!r}: it comes back by 'repeat' or by 'interpolate'")
+    if how != 'interpolate':
+        raise ValueError(
+            f"time={how!r}: it comes back by 'repeat' or by 'interpolate'")
     rows = rearrange(tokens, 'b t n d -> b (n d) t')
-    return rearrange(F.interpolate(rows, scale_factor=tubelet, mode='linear'), 'b (n d) t -> b t n d', n=tokens.shape[2])
+    return rearrange(F.interpolate(rows, scale_factor=tubelet, mode='linear'),
+        'b (n d) t -> b t n d', n=tokens.shape[2])
 
 # %% ../nbs/04_encoders.ipynb #e0e09b12
 class VideoEncoder(Encoder):
-    "A frozen encoder of whole clips, whose tokens cover several frames each; `chunk` still counts frames, but no clip is cut."
-    def __repr__(self): return f'VideoEncoder({self.name!r}, dim={self.dim}, grid={self.grid()}, time={self.entry.time!r})'
+    """A frozen encoder of whole clips, whose tokens cover several frames each;
+    `chunk` still counts frames, but no clip is cut."""
+    def __repr__(self):
+        return (f'VideoEncoder({self.name!r}, dim={self.dim}, grid={self.grid()}, '
+            f'time={self.entry.time!r})')
     @torch.no_grad()
     def forward(self,
-        video:torch.Tensor, # b t 3 h w in [-1, 1]; t a multiple of the entry's `tubelet`
+        # b t 3 h w in [-1, 1]; t a multiple of the entry's tubelet
+        video:torch.Tensor,
     )->torch.Tensor: # b t n d float32, n = rows x columns, row by row
         "Features of every frame, each seen within its clip."
         e, t = self.entry, video.shape[1]
         frames = video_frames(video)
-        if t % e.tubelet or not t: raise ValueError(f'{e.name} joins {e.tubelet} frames into a token: the number of frames, axis 1 of b t c h w, must be a multiple of {e.tubelet}, not {t}')
+        if t % e.tubelet or not t:
+            raise ValueError(
+                f'{e.name} joins {e.tubelet} frames into a token: the number of '
+                f'frames, axis 1 of b t c h w, must be a multiple of {e.tubelet}, '
+                f'not {t}')
         clips = rearrange(frames, '(b t) ... -> b t ...', t=t)
-        fit = lambda x: rearrange(fit_frames(x.flatten(0, 1), e.size, e.mean, e.std), '(b t) ... -> b t ...', t=t)
-        tokens = each_chunk(lambda x: self.model(fit(x)), clips, max(1, self.chunk // t), self.dtype)
+        fit = lambda x: rearrange(fit_frames(x.flatten(0, 1), e.size, e.mean,
+            e.std), '(b t) ... -> b t ...', t=t)
+        tokens = each_chunk(lambda x: self.model(fit(x)), clips,
+            max(1, self.chunk // t), self.dtype)
         return restore_time(tokens, e.tubelet, e.time)
 
 # %% ../nbs/04_encoders.ipynb #b0bdbb91
@@ -376,23 +496,30 @@ def sincos_table(
     device:torch.device=None,
 )->torch.Tensor: # n dim: sine at even channels, cosine at odd ones
     "The sinusoid table of the first transformer."
-    angle = torch.arange(n, device=device).double()[:, None] / 10000**(torch.arange(0, dim, 2, device=device).double()/dim)
+    angle = (torch.arange(n, device=device).double()[:,
+        None] / 10000**(torch.arange(0, dim, 2, device=device).double()/dim))
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1).float()
 
+# %% ../nbs/04_encoders.ipynb #97f81a36
 class VideoMAETokens(nn.Module):
     "VideoMAE's encoder, n t 3 224 224 -> n t/2 (14 14) d; any even t."
     def __init__(self,
         dim:int=768, # Width of a token
         depth:int=12, # Blocks
         heads:int=12,
-        norm:bool=True, # A last LayerNorm: pre-trained checkpoints have one, fine-tuned ones do not
+        # A last LayerNorm: pre-trained checkpoints have one, fine-tuned ones do not
+        norm:bool=True,
     ):
         super().__init__()
-        self.model = VideoMAEModel(VideoMAEConfig(image_size=224, num_frames=2, hidden_size=dim, num_hidden_layers=depth,
-            num_attention_heads=heads, intermediate_size=4*dim, use_mean_pooling=not norm))
+        self.model = VideoMAEModel(VideoMAEConfig(image_size=224, num_frames=2,
+            hidden_size=dim, num_hidden_layers=depth,
+            num_attention_heads=heads, intermediate_size=4*dim,
+            use_mean_pooling=not norm))
     def forward(self, x):
-        h = self.model.embeddings.patch_embeddings(x)                            # n (t/2 14 14) d
-        h = self.model.encoder(h + sincos_table(*h.shape[1:], device=h.device)).last_hidden_state
+        # n (t/2 14 14) d
+        h = self.model.embeddings.patch_embeddings(x)
+        h = (self.model.encoder(h + sincos_table(*h.shape[1:],
+            device=h.device)).last_hidden_state)
         if self.model.layernorm is not None: h = self.model.layernorm(h)
         return rearrange(h, 'n (t p) d -> n t p d', t=x.shape[1]//2)
 
@@ -402,41 +529,63 @@ def videomae_weights(
     path:str|Path, # A .safetensors file, pre-trained or fine-tuned
     name:str, # For the message
 )->VideoMAETokens: # The same module
-    "VideoMAE's encoder from a checkpoint of either kind; ValueError if its query biases are zero."
-    state = {k.removeprefix('videomae.'): v for k, v in read_state(path, name).items()}
-    others = ('decoder.', 'encoder_to_decoder.', 'mask_token', 'position_embeddings', 'fc_norm.', 'classifier.')
+    """VideoMAE's encoder from a checkpoint of either kind; ValueError if its query
+    biases are zero."""
+    state = {k.removeprefix('videomae.'): v for k, v in read_state(path,
+        name).items()}
+    others = ('decoder.', 'encoder_to_decoder.', 'mask_token',
+        'position_embeddings', 'fc_norm.', 'classifier.')
     state = {k: v for k, v in state.items() if not k.startswith(others)}
     if any(k.endswith('.query.bias') for k in module.model.state_dict()):
-        state = {k.replace('.q_bias', '.query.bias').replace('.v_bias', '.value.bias'): v for k, v in state.items()}
+        state = {k.replace('.q_bias', '.query.bias').replace('.v_bias',
+            '.value.bias'): v for k, v in state.items()}
     fill(module.model, state, name, path)
-    biases = [p for k, p in module.model.named_parameters() if k.endswith(('.query.bias', '.q_bias'))]
-    if not any(p.any() for p in biases): raise ValueError(f'{name}: every q_bias in {path} is zero, so it was dropped on the way: take the original file')
+    biases = [p for k, p in module.model.named_parameters()
+        if k.endswith(('.query.bias', '.q_bias'))]
+    if not any(p.any() for p in biases):
+        raise ValueError(
+            f'{name}: every q_bias in {path} is zero, so it was dropped on the '
+            'way: take the original file')
     return module
 
-for _l, _dim, _depth, _heads, _repo in [('s', 384, 12, 6, 'MCG-NJU/videomae-small-finetuned-kinetics'), ('b', 768, 12, 12, 'MCG-NJU/videomae-base'),
-                                        ('l', 1024, 24, 16, 'MCG-NJU/videomae-large')]:
-    _kind = 'motion: masked reconstruction of clips' + (', then labels' if _l == 's' else '')
-    registry[f'videomae_{_l}'] = Entry(f'videomae_{_l}', partial(VideoMAETokens, _dim, depth=_depth, heads=_heads, norm=_l != 's'), _dim, 224, 16,
-        _kind, 'cc-by-nc-4.0', _repo, hub=_repo, convert=videomae_weights, wrap=VideoEncoder, noncommercial=True,
-        tubelet=2, time='repeat', quick=dict(depth=1 if _dim > 768 else 2), **imagenet)
+for _l, _dim, _depth, _heads, _repo in [('s', 384, 12, 6,
+        'MCG-NJU/videomae-small-finetuned-kinetics'), ('b', 768, 12, 12,
+        'MCG-NJU/videomae-base'),
+                                        ('l', 1024, 24, 16,
+                                        'MCG-NJU/videomae-large')]:
+    _kind = ('motion: masked reconstruction of clips' + (', then labels'
+        if _l == 's' else ''))
+    registry[f'videomae_{_l}'] = Entry(f'videomae_{_l}', partial(VideoMAETokens,
+        _dim, depth=_depth, heads=_heads, norm=_l != 's'), _dim, 224, 16,
+        _kind, 'cc-by-nc-4.0', _repo, hub=_repo, convert=videomae_weights,
+        wrap=VideoEncoder, noncommercial=True,
+        tubelet=2, time='repeat', quick=dict(depth=1 if _dim > 768 else 2),
+        **imagenet)
 
 # %% ../nbs/04_encoders.ipynb #0f859c88
 def regroup_rope(
-    weight:torch.Tensor, # (3 heads c) ...: weight or bias of a fused query-key-value layer, CroCo's order of channels
+    # (3 heads c) ...: weight or bias of a fused query-key-value layer, CroCo's
+    # order of channels
+    weight:torch.Tensor,
     heads:int,
 )->torch.Tensor: # The same shape, timm's order for queries and keys
     "Swap the middle quarters of every head's query and key channels."
     q, k, v = rearrange(weight, '(p h q c) ... -> p h q c ...', p=3, h=heads, q=4)
-    return rearrange([q[:, [0, 2, 1, 3]], k[:, [0, 2, 1, 3]], v], 'p h q c ... -> (p h q c) ...')
+    return rearrange([q[:, [0, 2, 1, 3]], k[:, [0, 2, 1, 3]], v],
+        'p h q c ... -> (p h q c) ...')
 
+# %% ../nbs/04_encoders.ipynb #0c911ae7
 def dust3r_state(
     state:dict, # Name -> tensor, as DUSt3R's and CroCo's checkpoints have them
     heads:int=16, # Of the encoder
 )->dict: # Name -> tensor, as timm's Eva wants them: the encoder's part only
     "Map a checkpoint of DUSt3R to timm's names and order."
-    names = {'enc_blocks.': 'blocks.', 'enc_norm.': 'norm.', 'patch_embed.': 'patch_embed.'}
-    mapped = {new + k.removeprefix(old): v for old, new in names.items() for k, v in state.items() if k.startswith(old)}
-    return {k: regroup_rope(v, heads) if '.attn.qkv.' in k else v for k, v in mapped.items()}
+    names = {'enc_blocks.': 'blocks.', 'enc_norm.': 'norm.',
+        'patch_embed.': 'patch_embed.'}
+    mapped = {new + k.removeprefix(old): v for old, new in names.items() for k,
+        v in state.items() if k.startswith(old)}
+    return {k: regroup_rope(v, heads) if '.attn.qkv.' in k else v for k,
+        v in mapped.items()}
 
 # %% ../nbs/04_encoders.ipynb #afa8259d
 class Dust3rTokens(nn.Module):
@@ -447,31 +596,45 @@ class Dust3rTokens(nn.Module):
         heads:int=16,
     ):
         super().__init__()
-        self.heads, self.model = heads, Eva(patch_size=16, embed_dim=dim, depth=depth, num_heads=heads, num_classes=0, class_token=False,
-            use_abs_pos_emb=False, use_rot_pos_emb=True, rope_temperature=100., rope_rotate_half=True, attn_type='rope', qkv_bias=True,
-            qkv_fused=True, dynamic_img_size=True, global_pool='', use_fc_norm=False, norm_layer=partial(LayerNorm, eps=1e-6))
+        self.heads, self.model = heads, Eva(patch_size=16, embed_dim=dim,
+            depth=depth, num_heads=heads, num_classes=0, class_token=False,
+            use_abs_pos_emb=False, use_rot_pos_emb=True, rope_temperature=100.,
+            rope_rotate_half=True, attn_type='rope', qkv_bias=True,
+            qkv_fused=True, dynamic_img_size=True, global_pool='',
+            use_fc_norm=False, norm_layer=partial(LayerNorm, eps=1e-6))
     def forward(self, x): return self.model.forward_features(x)
 
+# %% ../nbs/04_encoders.ipynb #8784e595
 def dust3r_weights(
     module:Dust3rTokens, # Changed in place
     path:str|Path, # A .safetensors file of the whole model
     name:str, # For the message
 )->Dust3rTokens: # The same module
-    "DUSt3R's encoder from a checkpoint of the whole model; ValueError lists what is missing or unexpected."
-    fill(module.model, dust3r_state(read_state(path, name), module.heads), name, path)
+    """DUSt3R's encoder from a checkpoint of the whole model; ValueError lists what
+    is missing or unexpected."""
+    fill(module.model, dust3r_state(read_state(path, name), module.heads), name,
+        path)
     return module
 
-registry['dust3r'] = Entry('dust3r', Dust3rTokens, 1024, 256, 16, 'geometry: two views of a scene', 'cc-by-nc-sa-4.0', 'naver/DUSt3R_ViTLarge_BaseDecoder_512_dpt',
-    hub='naver/DUSt3R_ViTLarge_BaseDecoder_512_dpt', convert=dust3r_weights, noncommercial=True, quick=dict(depth=1))
+registry['dust3r'] = Entry('dust3r', Dust3rTokens, 1024, 256, 16,
+    'geometry: two views of a scene', 'cc-by-nc-sa-4.0',
+    'naver/DUSt3R_ViTLarge_BaseDecoder_512_dpt',
+    hub='naver/DUSt3R_ViTLarge_BaseDecoder_512_dpt', convert=dust3r_weights,
+    noncommercial=True, quick=dict(depth=1))
 
 # %% ../nbs/04_encoders.ipynb #d631710b
 class SD3Tokens(nn.Module):
-    "Image tokens inside Stable Diffusion 3, n 3 h w -> n (h/16 w/16) 1536. ValueError if `noise` or `block` is out of range or an embedding has another shape."
+    """Image tokens inside Stable Diffusion 3, n 3 h w -> n (h/16 w/16) 1536.
+    ValueError if `noise` or `block` is out of range or an embedding has another
+    shape."""
     def __init__(self,
-        noise:float=0., # Time of the noised latent, 0 (the frame) to 1 (nothing but noise)
+        # Time of the noised latent, 0 (the frame) to 1 (nothing but noise)
+        noise:float=0.,
         timestep:float=None, # What the network is told, 0 to 1000; None: 1000*noise
-        text:torch.Tensor=None, # 1 s 4096: a caption's token embeddings; None: 154 zeros
-        pooled:torch.Tensor=None, # 1 2048: the caption's pooled embedding; None: zeros
+        # 1 s 4096: a caption's token embeddings; None: 154 zeros
+        text:torch.Tensor=None,
+        # 1 2048: the caption's pooled embedding; None: zeros
+        pooled:torch.Tensor=None,
         seed:int=0, # Of the noise, the same for every frame
         block:int=22, # Index of the block whose output is taken
         depth:int=24, # Blocks
@@ -479,22 +642,42 @@ class SD3Tokens(nn.Module):
         vae_width:int=128, # Channels of the VAE's first level
     ):
         super().__init__()
-        if not 0 <= noise <= 1: raise ValueError(f'noise={noise} should be from 0 (the frame) to 1 (nothing but noise)')
-        if not 0 <= block < depth: raise ValueError(f'block={block} of {depth}: the blocks are 0 to {depth - 1}')
-        self.noise, self.timestep, self.seed, self.block = noise, 1000*noise if timestep is None else timestep, seed, block
-        self.register_buffer('text', torch.zeros(1, 154, 4096) if text is None else text, persistent=False)
-        self.register_buffer('pooled', torch.zeros(1, 2048) if pooled is None else pooled, persistent=False)
-        if self.text.shape[::2] != (1, 4096) or self.pooled.shape != (1, 2048): raise ValueError(f'text is 1 s 4096 and pooled 1 2048, not {tuple(self.text.shape)} and {tuple(self.pooled.shape)}')
-        self.vae, self.transformer = sd3_vae(vae_width), SD3Transformer2DModel(num_layers=depth, num_attention_heads=heads, attention_head_dim=64,
-            joint_attention_dim=4096, caption_projection_dim=64*heads, pos_embed_max_size=192)
+        if not 0 <= noise <= 1:
+            raise ValueError(
+                f'noise={noise} should be from 0 (the frame) to 1 (nothing but '
+                'noise)')
+        if not 0 <= block < depth:
+            raise ValueError(
+                f'block={block} of {depth}: the blocks are 0 to {depth - 1}')
+        self.noise, self.timestep, self.seed, self.block = (noise, 1000*noise
+            if timestep is None else timestep, seed, block)
+        self.register_buffer('text', torch.zeros(1, 154, 4096) if text is None
+            else text, persistent=False)
+        self.register_buffer('pooled', torch.zeros(1, 2048) if pooled is None
+            else pooled, persistent=False)
+        if self.text.shape[::2] != (1, 4096) or self.pooled.shape != (1, 2048):
+            raise ValueError(
+                'text is 1 s 4096 and pooled 1 2048, not '
+                f'{tuple(self.text.shape)} and {tuple(self.pooled.shape)}')
+        self.vae, self.transformer = sd3_vae(vae_width), SD3Transformer2DModel(
+            num_layers=depth, num_attention_heads=heads, attention_head_dim=64,
+            joint_attention_dim=4096, caption_projection_dim=64*heads,
+            pos_embed_max_size=192)
     def latents(self, x):
-        z = (self.vae.encode(x).latent_dist.mode() - self.vae.config.shift_factor) * self.vae.config.scaling_factor
-        eps = torch.randn(1, *z.shape[1:], generator=torch.Generator().manual_seed(self.seed)).to(z)
+        z = ((self.vae.encode(
+            x).latent_dist.mode() - self.vae.config.shift_factor) * self.vae.config.scaling_factor)
+        eps = torch.randn(1, *z.shape[1:], generator=torch.Generator().manual_seed(
+            self.seed)).to(z)
         return (1 - self.noise)*z + self.noise*eps
     def forward(self, x):
         kept, n = [], len(x)
-        hook = self.transformer.transformer_blocks[self.block].register_forward_hook(lambda module, args, out: kept.append(out[1]))
-        try: self.transformer(self.latents(x), self.text.expand(n, -1, -1), self.pooled.expand(n, -1), torch.full((n,), float(self.timestep), device=x.device))
+        hook = self.transformer.transformer_blocks[
+            self.block].register_forward_hook(
+            lambda module, args, out: kept.append(out[1]))
+        try:
+            self.transformer(self.latents(x), self.text.expand(n, -1, -1),
+                self.pooled.expand(n, -1), torch.full((n,), float(self.timestep),
+                device=x.device))
         finally: hook.remove()
         return kept[0]
 
@@ -503,148 +686,200 @@ def sd3_vae(
     width:int=128, # Channels of the first level
 )->AutoencoderKL: # Without its decoder
     "The encoder of SD3's autoencoder, random weights."
-    vae = AutoencoderKL(block_out_channels=(width, 2*width, 4*width, 4*width), layers_per_block=2, latent_channels=16, sample_size=1024,
-        down_block_types=('DownEncoderBlock2D',)*4, up_block_types=('UpDecoderBlock2D',)*4, scaling_factor=1.5305, shift_factor=.0609,
+    vae = AutoencoderKL(block_out_channels=(width, 2*width, 4*width, 4*width),
+        layers_per_block=2, latent_channels=16, sample_size=1024,
+        down_block_types=('DownEncoderBlock2D',)*4,
+        up_block_types=('UpDecoderBlock2D',)*4, scaling_factor=1.5305,
+        shift_factor=.0609,
         use_quant_conv=False, use_post_quant_conv=False)
     vae.decoder = None
     return vae
 
+# %% ../nbs/04_encoders.ipynb #06f2e669
 def sd3_weights(
     module:SD3Tokens, # Changed in place
     path:str|Path, # A folder with transformer/ and vae/, as the Hub has it
     name:str, # For the message
 )->SD3Tokens: # The same module
-    "SD3's transformer and its VAE's encoder from a folder with transformer/ and vae/."
-    part = lambda which: read_state(Path(path)/which/'diffusion_pytorch_model.safetensors', name)
+    """SD3's transformer and its VAE's encoder from a folder with transformer/ and
+    vae/."""
+    part = lambda which: read_state(
+        Path(path)/which/'diffusion_pytorch_model.safetensors', name)
     fill(module.transformer, part('transformer'), name, f'{path}/transformer')
-    fill(module.vae, {k: v for k, v in part('vae').items() if not k.startswith('decoder.')}, name, f'{path}/vae')
+    fill(module.vae, {k: v for k, v in part('vae').items()
+        if not k.startswith('decoder.')}, name, f'{path}/vae')
     return module
 
-registry['sd3'] = Entry('sd3', SD3Tokens, 1536, 256, 16, 'generator: text to image', 'Stability AI Community', 'stabilityai/stable-diffusion-3-medium-diffusers',
-    hub='stabilityai/stable-diffusion-3-medium-diffusers', convert=sd3_weights, restricted=True,
-    files=('transformer/diffusion_pytorch_model.safetensors', 'vae/diffusion_pytorch_model.safetensors'), quick=dict(depth=2, block=1, vae_width=32))
+registry['sd3'] = Entry('sd3', SD3Tokens, 1536, 256, 16, 'generator: text to image',
+    'Stability AI Community', 'stabilityai/stable-diffusion-3-medium-diffusers',
+    hub='stabilityai/stable-diffusion-3-medium-diffusers', convert=sd3_weights,
+    restricted=True,
+    files=('transformer/diffusion_pytorch_model.safetensors',
+    'vae/diffusion_pytorch_model.safetensors'), quick=dict(depth=2, block=1,
+    vae_width=32))
 
 # %% ../nbs/04_encoders.ipynb #02da3d49
 class MiniCroco(nn.Module):
-    "A small ViT for 16 px frames that can be asked to look at some cells only; trained by cross-view completion."
+    """A small ViT for 16 px frames that can be asked to look at some cells only;
+    trained by cross-view completion."""
     def __init__(self, dim:int=96, depth:int=4):
         super().__init__()
-        self.embed, self.place = nn.Conv2d(3, dim, 4, 4), nn.Parameter(torch.randn(16, dim)*.02)
-        self.blocks, self.norm = nn.Sequential(*[Block(dim, dim//32, qkv_bias=True) for _ in range(depth)]), nn.LayerNorm(dim)
+        self.embed, self.place = (nn.Conv2d(3, dim, 4, 4),
+            nn.Parameter(torch.randn(16, dim)*.02))
+        self.blocks, self.norm = (nn.Sequential(*[Block(dim, dim//32, qkv_bias=True)
+            for _ in range(depth)]), nn.LayerNorm(dim))
     def forward(self,
         x:torch.Tensor, # n 3 16 16
         keep:torch.Tensor=None, # n 16 bool, equal counts per row; None: all cells
     )->torch.Tensor: # n kept 96
         "Tokens after the last norm."
         x = self.embed(x).flatten(2).mT + self.place
-        return self.norm(self.blocks(x if keep is None else x[keep].unflatten(0, (len(x), -1))))
+        return self.norm(self.blocks(x if keep is None else x[keep].unflatten(0,
+            (len(x), -1))))
 
 # %% ../nbs/04_encoders.ipynb #aa7d4488
 class MiniVideoMAE(nn.Module):
-    "A small ViT over tubelets of 2 frames by 4 x 4 pixels; all tokens of a clip see each other."
+    """A small ViT over tubelets of 2 frames by 4 x 4 pixels; all tokens of a clip
+    see each other."""
     def __init__(self, dim:int=96, depth:int=4):
         super().__init__()
-        self.embed, self.place = nn.Conv3d(3, dim, (2, 4, 4), (2, 4, 4)), nn.Parameter(torch.randn(16, dim)*.02)
-        self.blocks, self.norm = nn.Sequential(*[Block(dim, dim//32, qkv_bias=True) for _ in range(depth)]), nn.LayerNorm(dim)
+        self.embed, self.place = (nn.Conv3d(3, dim, (2, 4, 4), (2, 4, 4)),
+            nn.Parameter(torch.randn(16, dim)*.02))
+        self.blocks, self.norm = (nn.Sequential(*[Block(dim, dim//32, qkv_bias=True)
+            for _ in range(depth)]), nn.LayerNorm(dim))
     def forward(self,
         x:torch.Tensor, # n t 3 16 16, t even
         keep:torch.Tensor=None, # n t/2 16 bool, equal counts per row; None: all
     )->torch.Tensor: # n t/2 16 96, or n kept 96
         "Tokens after the last norm."
         x = rearrange(self.embed(x.transpose(1, 2)), 'n d t r k -> n t (r k) d')
-        x = x + self.place + sincos_table(*x.shape[1::2], device=x.device).to(x)[:, None]
-        if keep is not None: return self.norm(self.blocks(x[keep].unflatten(0, (len(x), -1))))
+        x = (x + self.place + sincos_table(*x.shape[1::2], device=x.device).to(x)[:,
+            None])
+        if keep is not None:
+            return self.norm(self.blocks(x[keep].unflatten(0, (len(x), -1))))
         return self.norm(self.blocks(x.flatten(1, 2))).unflatten(1, x.shape[1:3])
 
 # %% ../nbs/04_encoders.ipynb #ad18a18e
 class MiniDiT(nn.Module):
-    "A small image diffusion transformer's own tokens: noise the frame a little, read the tokens after one block."
+    """A small image diffusion transformer's own tokens: noise the frame a little,
+    read the tokens after one block."""
     def __init__(self,
         t:float=.2, # Noise time of the frames it is shown, in [0, 1]
         block:int=2, # Whose output is read, 0-based
     ):
         super().__init__()
         self.t, self.block = t, block
-        self.dit = vdit('mini', dim=96, depth=4, heads=3, patch=4, in_channels=3, input_size=16, frames=1)
+        self.dit = vdit('mini', dim=96, depth=4, heads=3, patch=4, in_channels=3,
+            input_size=16, frames=1)
     def forward(self,
         x:torch.Tensor, # n 3 16 16
     )->torch.Tensor: # n 16 96
         "The same noise for every frame, so that equal frames have equal features."
-        noise, t = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x), torch.full((len(x),), self.t, device=x.device)
-        return self.dit(((1-self.t)*x + self.t*noise)[:, None], t, return_tokens=(self.block,))[1][0][:, 0]
+        noise, t = (torch.randn(x.shape[1:],
+            generator=torch.Generator().manual_seed(
+            0)).to(x), torch.full((len(x),), self.t, device=x.device))
+        return self.dit(((1-self.t)*x + self.t*noise)[:, None], t,
+            return_tokens=(self.block,))[1][0][:, 0]
 
 # %% ../nbs/04_encoders.ipynb #11cb8364
-for e in [Entry('mini_videomae', MiniVideoMAE, kind='video: masked tubelets, no labels', wrap=VideoEncoder, tubelet=2, time='repeat', **_mini),
-          Entry('mini_croco', MiniCroco, kind='two views: cross-view completion, no labels', **_mini),
-          Entry('mini_dit', MiniDiT, kind='generative: image diffusion, no labels', **_mini)]: registry[e.name] = e
+for e in [Entry('mini_videomae', MiniVideoMAE,
+        kind='video: masked tubelets, no labels', wrap=VideoEncoder, tubelet=2,
+        time='repeat', **_mini),
+          Entry('mini_croco', MiniCroco,
+          kind='two views: cross-view completion, no labels', **_mini),
+          Entry('mini_dit', MiniDiT, kind='generative: image diffusion, no labels',
+          **_mini)]:
+              registry[e.name] = e
 
 # %% ../nbs/04_encoders.ipynb #a26f7e3d
 def register(
     entry:Entry, # Its name must be new
 )->Entry: # The same
     "Add an encoder to the registry; ValueError if the name is taken."
-    if entry.name in registry: raise ValueError(f'there is an encoder {entry.name!r} already')
+    if entry.name in registry:
+        raise ValueError(f'there is an encoder {entry.name!r} already')
     registry[entry.name] = entry
     return entry
 
 # %% ../nbs/04_encoders.ipynb #1ae93225
 def find(
-    name:str, # As in `list()`
+    name:str, # As in list()
 )->Entry:
     "The registry's entry; ValueError lists the names."
-    if name not in registry: raise ValueError(f"no encoder {name!r}: there are {', '.join(registry)}")
+    if name not in registry:
+        raise ValueError(f"no encoder {name!r}: there are {', '.join(registry)}")
     return registry[name]
 
 # %% ../nbs/04_encoders.ipynb #3fc7f8d7
 def weight_file(
     entry:Entry, # What to find weights for
-    weights:str|Path=None, # None, 'hub', a .safetensors file or a folder that holds one (several `files`: a folder that holds them all)
+    # None, 'hub', a .safetensors file or a folder that holds one (several files: a
+    # folder that holds them all)
+    weights:str|Path=None,
 )->Path: # The file (several: the folder), or None: random weights
     "Where the weights are."
     if weights is None:
         path = weights_folder() / f'{entry.name}.safetensors'
         return path if path.is_file() else None
     if weights == 'hub':
-        if entry.hub is None: raise ValueError(f'{entry.name} is not on the Hub: use weights=None or a path')
+        if entry.hub is None:
+            raise ValueError(
+                f'{entry.name} is not on the Hub: use weights=None or a path')
         folder = fetch(entry.hub, entry.files, entry.name)
         return folder / entry.files[0] if len(entry.files) == 1 else folder
     if len(entry.files) == 1: return tensor_file(weights, entry.name)
     missing = [f for f in entry.files if not (Path(weights)/f).is_file()]
-    if missing: raise FileNotFoundError(f"{entry.name}: no {', no '.join(missing)} in the folder {weights}")
+    if missing:
+        raise FileNotFoundError(
+            f"{entry.name}: no {', no '.join(missing)} in the folder {weights}")
     return Path(weights)
 
 # %% ../nbs/04_encoders.ipynb #ddd19580
 def load(
-    name:str, # As in `list()`
-    weights:str|Path=None, # None: shipped (mini_*) or random (the others); 'hub'; a .safetensors file; a folder that holds one
+    name:str, # As in list()
+    # None: shipped (mini_*) or random (the others); 'hub'; a .safetensors file; a
+    # folder that holds one
+    weights:str|Path=None,
     chunk:int=256, # At most so many frames at once
     dtype:torch.dtype=None, # Autocast to this type, e.g. torch.bfloat16
-    time:str=None, # 'repeat' or 'interpolate', for video encoders: how tokens come back to one per frame; None: as in the entry
-    **options, # For the entry's `build`, e.g. noise=.3 for sd3
+    # 'repeat' or 'interpolate', for video encoders: how tokens come back to one per
+    # frame; None: as in the entry
+    time:str=None,
+    **options, # For the entry's build, e.g. noise=.3 for sd3
 )->Encoder: # Frozen, in eval mode
     "A frozen encoder by name; ValueError lists the names."
     entry = find(name)
     if time is not None:
-        if entry.tubelet == 1: raise ValueError(f'time={time!r}: {name} sees single frames, there is no time to bring back')
-        restore_time(torch.zeros(1, 1, 1, 1), entry.tubelet, time)               # refuses other words
+        if entry.tubelet == 1:
+            raise ValueError(
+                f'time={time!r}: {name} sees single frames, there is no time to '
+                'bring back')
+        # refuses other words
+        restore_time(torch.zeros(1, 1, 1, 1), entry.tubelet, time)
         entry = replace(entry, time=time)
     path = weight_file(entry, weights)
     model = entry.build(**options)
     if path: model = entry.convert(model, path, name)
-    elif not entry.random: warnings.warn(f"{name}: random weights; for real ones pass weights={'a path' if entry.hub is None else repr('hub') + ' or a path'}", stacklevel=2)
+    elif not entry.random:
+        warnings.warn(
+            f"{name}: random weights; for real ones pass "
+            f"weights={'a path' if entry.hub is None else repr('hub') + ' or a path'}", stacklevel=2)
     return (entry.wrap or Encoder)(entry, model, chunk, dtype)
 
 # %% ../nbs/04_encoders.ipynb #927a5986
 class Table:
     "Rows that a notebook shows as a table."
-    def __init__(self, rows): self.rows = rows # One dict per row, all with the same keys
+    # One dict per row, all with the same keys
+    def __init__(self, rows): self.rows = rows
     def __len__(self): return len(self.rows)
     def __getitem__(self, i): return self.rows[i]
     def _repr_markdown_(self):
         line = lambda cells: '| ' + ' | '.join(map(str, cells)) + ' |'
-        return '\n'.join([line(self.rows[0]), line('---' for _ in self.rows[0]), *(line(r.values()) for r in self.rows)])
+        return '\n'.join([line(self.rows[0]), line('---' for _ in self.rows[0]),
+            *(line(r.values()) for r in self.rows)])
     def __repr__(self): return self._repr_markdown_()
 
+# %% ../nbs/04_encoders.ipynb #946c0e5f
 def count_parameters(
     build:Callable, # () -> module
 )->int: # On the meta device: no memory, no weights
@@ -656,22 +891,30 @@ def count_parameters(
 def measure(
     build:Callable, # () -> module, as in an entry
     size:int, # Side of its frames, pixels
-    clip:int=None, # Frames per clip for a video encoder; None: it sees single frames
+    # Frames per clip for a video encoder; None: it sees single frames
+    clip:int=None,
 )->tuple: # (parameters, GFLOPs per frame)
     "Size and cost of an encoder, on the meta device, once per process."
     with torch.device('meta'): model = build().eval()
     frames = torch.empty(1, *([clip] if clip else []), 3, size, size, device='meta')
     with FlopCounterMode(display=False) as count, torch.no_grad(): model(frames)
-    return sum(p.numel() for p in model.parameters()), count.get_total_flops() / (clip or 1) / 1e9
+    return (sum(p.numel() for p in model.parameters()),
+        count.get_total_flops() / (clip or 1) / 1e9)
 
+# %% ../nbs/04_encoders.ipynb #c3728a91
 def _row(e):
     parameters, cost = measure(e.build, e.size, 16 if e.tubelet > 1 else None)
-    return dict(name=e.name, kind=e.kind, dim=e.dim, grid=f'{e.size//e.stride} x {e.size//e.stride} at {e.size} px',
-        time='every frame' if e.tubelet == 1 else f'every {e.tubelet}, {e.time}', parameters=f'{parameters/1e6:.2f}M', GFLOPs_per_frame=f'{cost:.3g}',
-        commercial_use='NO' if e.noncommercial else 'conditions' if e.restricted else 'yes', licence=e.licence, source=e.source)
+    return dict(name=e.name, kind=e.kind, dim=e.dim,
+        grid=f'{e.size//e.stride} x {e.size//e.stride} at {e.size} px',
+        time='every frame' if e.tubelet == 1 else f'every {e.tubelet}, {e.time}',
+        parameters=f'{parameters/1e6:.2f}M', GFLOPs_per_frame=f'{cost:.3g}',
+        commercial_use='NO' if e.noncommercial else 'conditions' if e.restricted
+        else 'yes', licence=e.licence, source=e.source)
 
+# %% ../nbs/04_encoders.ipynb #114a16e1
 def table()->Table: # One row per encoder
-    "Everything in the registry: what it is, what it costs, and what its licence allows."
+    """Everything in the registry: what it is, what it costs, and what its licence
+    allows."""
     return Table([_row(e) for e in registry.values()])
 
 # %% ../nbs/04_encoders.ipynb #9cbc4428

@@ -18,7 +18,8 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Callable
-import numpy as np, pickle, torch, torch.nn as nn, torch.nn.functional as F, torchvision
+import numpy as np, pickle, torch, torch.nn as nn, torch.nn.functional as F
+import torchvision
 from einops import rearrange
 from timm.models.vision_transformer import Block
 from torchmetrics.functional.image import structural_similarity_index_measure
@@ -26,39 +27,48 @@ from torchvision.models.inception import InceptionA, InceptionC, InceptionE
 from transformers import CLIPVisionModelWithProjection
 from . import encoders
 from .data import to_uint8, write_json
-from .encoders import Table, fill, find, fit_frames, pool_tokens, read_state, sincos_table, weight_file
+from .encoders import (Table, fill, find, fit_frames, pool_tokens,
+    read_state, sincos_table, weight_file)
 from .frechet import Moments, frechet_distance
 from .vae import each_chunk, fetch
 
 # %% ../nbs/09_metrics.ipynb #3d261775
-fields = ('data', 'split', 'n', 'clip_length', 'stride', 'resolution', 'resize', 'range', 'extractor', 'weights', 'divisor', 'splits', 'seed')
-incidental = ('device', 'chunk', 'file')                                         # may differ and nothing else follows
+fields = ('data', 'split', 'n', 'clip_length', 'stride', 'resolution', 'resize',
+    'range', 'extractor', 'weights', 'divisor', 'splits', 'seed')
+# may differ and nothing else follows
+incidental = ('device', 'chunk', 'file')
 
 def whole_protocol(
     protocol:dict, # What is known
-)->dict: # All of `fields`, None where a thing does not apply, then the rest
+)->dict: # All of fields, None where a thing does not apply, then the rest
     "A protocol with every field in its place."
-    return {k: protocol.get(k) for k in fields} | {k: v for k, v in protocol.items() if k not in fields}
+    return ({k: protocol.get(k) for k in fields} | {k: v for k,
+        v in protocol.items() if k not in fields})
 
 # %% ../nbs/09_metrics.ipynb #3e24d31d
 @dataclass
 class Result:
     "A number and how it was come by."
-    name: str # Of the metric, as in `list()`
+    name: str # Of the metric, as in list()
     value: float
-    std: float = None # Over clips or splits, as `protocol['std_over']` says; None: there is none
-    protocol: dict = field(default_factory=dict) # Flat: what was computed, from what
+    # Over clips or splits, as protocol['std_over'] says; None: there is none
+    std: float = None
+    # Flat: what was computed, from what
+    protocol: dict = field(default_factory=dict)
     def __post_init__(self): self.protocol = whole_protocol(self.protocol)
     @property
     def hash(self)->str: # 12 hex digits
         "Equal for results that may be compared."
         told = {k: v for k, v in self.protocol.items() if k not in incidental}
-        return hashlib.sha256(json.dumps([self.name, told], sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps([self.name, told],
+            sort_keys=True).encode()).hexdigest()[:12]
     def number(self)->str: # e.g. '12.3 ± 0.4'
         "The value alone."
-        return f'{self.value:.4g}' + ('' if self.std is None else f' ± {self.std:.2g}')
+        return (f'{self.value:.4g}' + ('' if self.std is None
+            else f' ± {self.std:.2g}'))
     def __str__(self):
-        told = ', '.join(f'{k}={v}' for k, v in self.protocol.items() if v is not None)
+        told = ', '.join(f'{k}={v}' for k, v in self.protocol.items()
+            if v is not None)
         return f'{self.name} {self.number()} [{told}] #{self.hash}'
     __repr__ = __str__
 
@@ -69,12 +79,17 @@ def _save(self,
     "Number and protocol in one file."
     return write_json(path, asdict(self) | dict(hash=self.hash))
 
+# %% ../nbs/09_metrics.ipynb #7792aae5
 def _load(
-    path:str|Path, # As `save` wrote it
+    path:str|Path, # As save wrote it
 )->Result:
     "A result as it was saved; ValueError if the file is something else."
-    try: kept = json.loads(Path(path).read_text(encoding='utf-8')); return Result(*(kept[k] for k in ('name', 'value', 'std', 'protocol')))
-    except (KeyError, TypeError, json.JSONDecodeError) as e: raise ValueError(f'{path} is no saved Result: {type(e).__name__} {e}') from None
+    try:
+        kept = json.loads(Path(path).read_text(encoding='utf-8'))
+        return Result(*(kept[k] for k in ('name', 'value', 'std', 'protocol')))
+    except (KeyError, TypeError, json.JSONDecodeError) as e:
+        raise ValueError(
+            f'{path} is no saved Result: {type(e).__name__} {e}') from None
 
 Result.save, Result.load = _save, staticmethod(_load)
 
@@ -85,32 +100,55 @@ def differences(
 )->dict: # Field -> (a's, b's)
     "The fields in which two protocols differ."
     keys = [k for k in a.protocol | b.protocol if k not in incidental]
-    return {k: (a.protocol.get(k), b.protocol.get(k)) for k in keys if a.protocol.get(k) != b.protocol.get(k)}
+    return {k: (a.protocol.get(k), b.protocol.get(k)) for k in keys
+        if a.protocol.get(k) != b.protocol.get(k)}
 
+# %% ../nbs/09_metrics.ipynb #e70588c9
 def compare(
     a:Result,
     b:Result,
 )->float: # a - b
-    "The difference; a warning names the fields if the two were not computed alike. ValueError for two metrics."
-    if a.name != b.name: raise ValueError(f'{a.name} and {b.name} are two metrics: their difference means nothing')
+    """The difference; a warning names the fields if the two were not computed
+    alike. ValueError for two metrics."""
+    if a.name != b.name:
+        raise ValueError(
+            f'{a.name} and {b.name} are two metrics: their difference means nothing')
     if odd := differences(a, b):
         told = ', '.join(f'{k} ({x} and {y})' for k, (x, y) in odd.items())
-        warnings.warn(f'{a.name}: two protocols, the difference may be theirs: {told}', stacklevel=2)
+        warnings.warn(
+            f'{a.name}: two protocols, the difference may be theirs: {told}',
+            stacklevel=2)
     return a.value - b.value
 
 # %% ../nbs/09_metrics.ipynb #7cc3c3ae
 def check_videos(
-    videos:torch.Tensor, # What should be `n t c h w`, floating point in [-1, 1]
+    videos:torch.Tensor, # What should be n t c h w, floating point in [-1, 1]
     tolerance:float=.02, # How far out a value may be
 )->torch.Tensor: # The same, detached
-    "ValueError unless these are videos in our range; a warning if they look like [0, 1]."
-    if not isinstance(videos, torch.Tensor) or videos.ndim != 5: raise ValueError(f"videos are n t c h w (5 axes), got {tuple(getattr(videos, 'shape', ()))}: one clip needs video[None]")
-    if not videos.is_floating_point(): raise ValueError(f'videos are floating point in [-1, 1], not {videos.dtype}: see data.to_float')
+    """ValueError unless these are videos in our range; a warning if they look like
+    [0, 1]."""
+    if not isinstance(videos, torch.Tensor) or videos.ndim != 5:
+        raise ValueError(
+            "videos are n t c h w (5 axes), got "
+            f"{tuple(getattr(videos, 'shape', ()))}: one clip needs video[None]")
+    if not videos.is_floating_point():
+        raise ValueError(
+            f'videos are floating point in [-1, 1], not {videos.dtype}: see '
+            'data.to_float')
     if videos.numel() == 0: raise ValueError(f'no videos: {tuple(videos.shape)}')
     low, high = (x.item() for x in videos.detach().float().aminmax())
-    if low != low or high != high: raise ValueError(f'{(~videos.isfinite()).flatten(1).any(1).sum()} of {len(videos)} clips hold values that are no numbers (NaN)')
-    if not -1-tolerance <= low <= high <= 1+tolerance: raise ValueError(f'videos are in [-1, 1], these are in [{low:.3g}, {high:.3g}]: see data.to_float')
-    if low >= 0 and len(videos) > 1: warnings.warn(f'no value below 0 in {len(videos)} clips: are these videos in [0, 1]? Ours are in [-1, 1]', stacklevel=3)
+    if low != low or high != high:
+        raise ValueError(
+            f'{(~videos.isfinite()).flatten(1).any(1).sum()} of {len(videos)} '
+            'clips hold values that are no numbers (NaN)')
+    if not -1-tolerance <= low <= high <= 1+tolerance:
+        raise ValueError(
+            f'videos are in [-1, 1], these are in [{low:.3g}, {high:.3g}]: see '
+            'data.to_float')
+    if low >= 0 and len(videos) > 1:
+        warnings.warn(
+            f'no value below 0 in {len(videos)} clips: are these videos in [0, '
+            '1]? Ours are in [-1, 1]', stacklevel=3)
     return videos.detach()
 
 # %% ../nbs/09_metrics.ipynb #35429e37
@@ -118,10 +156,15 @@ class Metric:
     "See videos, batch by batch; then compute. All metrics have this shape."
     needs, better = 'alone', 'higher'
     def __init__(self,
-        name:str, # As in `list()`
-        **facts, # What the protocol shall say: data, split, stride, seed and what the metric knows of itself
-    ): self.name, self.facts = name, facts; self.reset()
-    def __repr__(self): return f'{type(self).__name__}({self.name!r}, {self.n} clips)'
+        name:str, # As in list()
+        # What the protocol shall say: data, split, stride, seed and what the metric
+        # knows of itself
+        **facts,
+    ):
+        self.name, self.facts = name, facts
+        self.reset()
+    def __repr__(self):
+        return f'{type(self).__name__}({self.name!r}, {self.n} clips)'
     def reset(self): # Itself
         "Forget all videos."
         self.n, self.shape = 0, None
@@ -132,9 +175,15 @@ class Metric:
         return self
     def see(self, videos:torch.Tensor, real:bool=False)->torch.Tensor:
         "Check a batch and that it has the shape of those before."
-        if real and self.needs != 'real': raise ValueError(f'{self.name} needs {self.needs!r}: it has no use for videos that are only real')
+        if real and self.needs != 'real':
+            raise ValueError(
+                f'{self.name} needs {self.needs!r}: it has no use for videos that '
+                'are only real')
         videos, shape = check_videos(videos), tuple(videos.shape[1:])
-        if self.shape not in (None, shape): raise ValueError(f'{self.name}: clips of t c h w = {self.shape} so far, now {shape}: one measurement, one shape')
+        if self.shape not in (None, shape):
+            raise ValueError(
+                f'{self.name}: clips of t c h w = {self.shape} so far, now '
+                f'{shape}: one measurement, one shape')
         self.shape = shape
         return videos
 
@@ -142,17 +191,27 @@ class Metric:
 def _protocol(self)->dict: # Flat
     "What is known of this measurement so far."
     t, _, h, w = self.shape or (None,)*4
-    seen = dict(n=self.n, clip_length=t, resolution=None if h is None else f'{h}x{w}', range='[-1, 1]')
+    seen = dict(n=self.n, clip_length=t, resolution=None if h is None
+        else f'{h}x{w}', range='[-1, 1]')
     return whole_protocol(seen | self.facts)
 
+# %% ../nbs/09_metrics.ipynb #75d81661
 def _result(self, value, std=None)->Result:
     "A Result with this metric's protocol."
-    return Result(self.name, float(value), None if std is None else float(std), self.protocol())
+    return Result(self.name, float(value), None if std is None else float(std),
+        self.protocol())
 
+# %% ../nbs/09_metrics.ipynb #06d76e85
 def _alike(self, other):
     "ValueError unless another metric measures the same thing."
-    if other.name != self.name or other.facts != self.facts: raise ValueError(f'only equal metrics can be merged: {self.name} {self.facts} and {other.name} {other.facts}')
-    if None not in (self.shape, other.shape) and self.shape != other.shape: raise ValueError(f'{self.name}: clips of t c h w = {self.shape} and {other.shape} cannot be merged')
+    if other.name != self.name or other.facts != self.facts:
+        raise ValueError(
+            f'only equal metrics can be merged: {self.name} {self.facts} and '
+            f'{other.name} {other.facts}')
+    if None not in (self.shape, other.shape) and self.shape != other.shape:
+        raise ValueError(
+            f'{self.name}: clips of t c h w = {self.shape} and {other.shape} '
+            'cannot be merged')
     self.shape = self.shape or other.shape
 
 Metric.protocol, Metric.result, Metric.alike = _protocol, _result, _alike
@@ -166,35 +225,55 @@ class ClipMean(Metric):
     def reset(self):
         self.moments = Moments(1)
         return super().reset()
-    def update(self, videos, reference=None, *, real=False, labels=None, index=None):
+    def update(self, videos, reference=None, *, real=False, labels=None,
+        index=None):
         videos = self.see(videos, real)
         if self.needs == 'labels':
-            if labels is None or len(labels) != len(videos): raise ValueError(f'{self.name}: {len(videos)} videos need as many labels: update(videos, labels=...)')
+            if labels is None or len(labels) != len(videos):
+                raise ValueError(
+                    f'{self.name}: {len(videos)} videos need as many labels: '
+                    'update(videos, labels=...)')
             values = self.score(videos, labels)
         elif self.needs == 'pairs':
-            if reference is None or reference.shape != videos.shape: raise ValueError(f"{self.name} compares pairs: videos {tuple(videos.shape)} need a reference of the same shape, not {None if reference is None else tuple(reference.shape)}")
+            if reference is None or reference.shape != videos.shape:
+                raise ValueError(
+                    f"{self.name} compares pairs: videos {tuple(videos.shape)} "
+                    "need a reference of the same shape, not "
+                    f"{None if reference is None else tuple(reference.shape)}")
             values = self.score(videos, check_videos(reference).to(videos.device))
         else: values = self.score(videos)
-        self.moments.update(values[:, None].cpu()); self.n = self.moments.n
+        self.moments.update(values[:, None].cpu())
+        self.n = self.moments.n
         return self
 
 # %% ../nbs/09_metrics.ipynb #85bd3e76
 def _clip_compute(self)->Result:
     "Mean over clips; the deviation is that of single clips."
-    if not self.n: raise ValueError(f'{self.name}: no videos yet, call update first')
-    return self.result(self.moments.mean.item(), self.moments.cov().sqrt().item() if self.n > 1 else None)
+    if not self.n:
+        raise ValueError(f'{self.name}: no videos yet, call update first')
+    return self.result(self.moments.mean.item(), self.moments.cov().sqrt().item()
+        if self.n > 1 else None)
 
+# %% ../nbs/09_metrics.ipynb #ee600f48
 def _clip_merge(self, other):
-    self.alike(other); self.moments.merge(other.moments); self.n = self.moments.n
+    self.alike(other)
+    self.moments.merge(other.moments)
+    self.n = self.moments.n
     return self
 
-def _clip_state(self)->dict: return self.moments.state() | dict(shape=torch.tensor(self.shape))
+# %% ../nbs/09_metrics.ipynb #2d134a40
+def _clip_state(self)->dict:
+    return self.moments.state() | dict(shape=torch.tensor(self.shape))
 
+# %% ../nbs/09_metrics.ipynb #06c72c62
 def _clip_from_state(self, state):
-    self.moments, self.shape = Moments.from_state(state), tuple(state['shape'].tolist()); self.n = self.moments.n
+    self.moments, self.shape = (Moments.from_state(state),
+        tuple(state['shape'].tolist()))
+    self.n = self.moments.n
     return self
 
-ClipMean.compute, ClipMean.merge, ClipMean.state, ClipMean.from_state = _clip_compute, _clip_merge, _clip_state, _clip_from_state
+ClipMean.compute, ClipMean.merge, ClipMean.state, ClipMean.from_state = (
+    _clip_compute, _clip_merge, _clip_state, _clip_from_state)
 
 # %% ../nbs/09_metrics.ipynb #192e86dd
 def psnr(
@@ -202,37 +281,47 @@ def psnr(
     reference:torch.Tensor, # The same shape
     cap:float=100., # dB, for frames that are equal
 )->torch.Tensor: # n, dB: mean over the frames
-    "Peak signal-to-noise ratio of every frame, averaged over the clip; the peak is 2, black to white."
+    """Peak signal-to-noise ratio of every frame, averaged over the clip; the peak
+    is 2, black to white."""
     error = (videos.double() - reference.double()).square().mean((2, 3, 4))
     return (10*torch.log10(4/error)).clamp(max=cap).mean(1)
 
+# %% ../nbs/09_metrics.ipynb #aa71fa78
 def ssim(
     videos:torch.Tensor, # n t c h w in [-1, 1]
     reference:torch.Tensor, # The same shape
 )->torch.Tensor: # n, at most 1: mean over the frames
-    "Structural similarity of every frame (Gaussian window of 11, sigma 1.5), averaged over the clip."
-    flat = (rearrange(x.float(), 'n t c h w -> (n t) c h w') for x in (videos, reference))
-    return structural_similarity_index_measure(*flat, data_range=2., reduction='none').reshape(len(videos), -1).double().mean(1)
+    """Structural similarity of every frame (Gaussian window of 11, sigma 1.5),
+    averaged over the clip."""
+    flat = (rearrange(x.float(), 'n t c h w -> (n t) c h w') for x in (videos,
+        reference))
+    return structural_similarity_index_measure(*flat, data_range=2.,
+        reduction='none').reshape(len(videos), -1).double().mean(1)
 
 # %% ../nbs/09_metrics.ipynb #85e18d7b
 def file_hash(
     path:str|Path, # A file
 )->str: # First 16 hex digits of its sha256
     "Which weights were these?"
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()[:16]
+    with open(path, 'rb') as f:
+        return hashlib.file_digest(f, 'sha256').hexdigest()[:16]
 
 # %% ../nbs/09_metrics.ipynb #c0a3e746
 @dataclass
 class Extractor:
-    "Somebody's eyes: a function from videos to features, and what the protocol should say of it."
+    """Somebody's eyes: a function from videos to features, and what the protocol
+    should say of it."""
     name: str
-    run: Callable # n t c h w in [-1, 1] -> m d; m = n, or n*t for features of frames
+    # n t c h w in [-1, 1] -> m d; m = n, or n*t for features of frames
+    run: Callable
     weights: str = None # Hash of the weights
     resize: str = None # Size and filter
     range: str = '[-1, 1]' # Of what the network sees
     chunk: int = 64 # At most so many clips at once
     per: str = 'clip' # 'clip' or 'frame': what a feature is of
-    def facts(self)->dict: return dict(extractor=self.name, weights=self.weights, resize=self.resize, range=self.range, per=self.per)
+    def facts(self)->dict:
+        return dict(extractor=self.name, weights=self.weights, resize=self.resize,
+            range=self.range, per=self.per)
     def __call__(self, videos:torch.Tensor)->torch.Tensor:
         "Features, in float32."
         with torch.no_grad(): return each_chunk(self.run, videos, self.chunk)
@@ -240,31 +329,39 @@ class Extractor:
 # %% ../nbs/09_metrics.ipynb #bfb9eff4
 def encoder_weights(
     name:str, # Of an encoder
-    weights:str|Path=None, # As for `encoders.load`
+    weights:str|Path=None, # As for encoders.load
 )->str: # A hash, or 'random'
     "Which weights would an encoder load?"
-    entry = find(name); path = weight_file(entry, weights)
+    entry = find(name)
+    path = weight_file(entry, weights)
     if path is None: return 'random'
-    return file_hash(path) if path.is_file() else '+'.join(file_hash(path/f) for f in entry.files)
+    return (file_hash(path) if path.is_file() else '+'.join(file_hash(path/f)
+        for f in entry.files))
 
+# %% ../nbs/09_metrics.ipynb #7e6fbce5
 def encoder_extractor(
-    name:str='mini_videomae', # As in `encoders.list()`
-    weights:str|Path=None, # As for `encoders.load`
+    name:str='mini_videomae', # As in encoders.list()
+    weights:str|Path=None, # As for encoders.load
     device:str=None, # Where it runs; None: CPU
     per:str='clip', # 'clip': one feature each; 'frame': one for every frame
 )->Extractor:
-    "One of the book's encoders as eyes of a metric: mean and maximum over the tokens of a frame, averaged over a clip's frames."
-    encoder, device = encoders.load(name, weights), device or 'cpu'; encoder.to(device); e = encoder.entry
+    """One of the book's encoders as eyes of a metric: mean and maximum over the
+    tokens of a frame, averaged over a clip's frames."""
+    encoder, device = encoders.load(name, weights), device or 'cpu'
+    encoder.to(device)
+    e = encoder.entry
     pooled = lambda v: pool_tokens(encoder(v.to(device)))
-    run = (lambda v: pooled(v).mean(1)) if per == 'clip' else lambda v: pooled(v).flatten(0, 1)
-    return Extractor(name, run, encoder_weights(name, weights), f'{e.size} px, bicubic antialiased', f'mean {e.mean}, std {e.std}', per=per)
+    run = ((lambda v: pooled(v).mean(1)) if per == 'clip'
+        else lambda v: pooled(v).flatten(0, 1))
+    return Extractor(name, run, encoder_weights(name, weights),
+        f'{e.size} px, bicubic antialiased', f'mean {e.mean}, std {e.std}', per=per)
 
 # %% ../nbs/09_metrics.ipynb #0a55291e
 class Frechet(Metric):
     "Fréchet distance between features of generated and of real videos."
     needs, better = 'real', 'lower'
     def __init__(self,
-        name:str, # As in `list()`
+        name:str, # As in list()
         extractor:Extractor, # Whose features
         real=None, # Moments of the real features, if they are known
         divisor:str='n-1', # Of the covariances: 'n-1' or 'n' (StyleGAN-V)
@@ -273,9 +370,12 @@ class Frechet(Metric):
         self.extractor, self.divisor, self.known = extractor, divisor, real
         super().__init__(name, **extractor.facts() | dict(divisor=divisor) | facts)
     def reset(self):
-        self.moments, self.real = Moments(), Moments().merge(self.known) if self.known else Moments(); self.n_real = 0
+        self.moments, self.real = (Moments(), Moments().merge(self.known)
+            if self.known else Moments())
+        self.n_real = 0
         return super().reset()
-    def update(self, videos, reference=None, *, real=False, labels=None, index=None):
+    def update(self, videos, reference=None, *, real=False, labels=None,
+        index=None):
         videos = self.see(videos, real)
         (self.real if real else self.moments).update(self.extractor(videos))
         if real: self.n_real += len(videos)
@@ -283,19 +383,32 @@ class Frechet(Metric):
         return self if reference is None else self.update(reference, real=True)
 
 # %% ../nbs/09_metrics.ipynb #cc108de4
-def _same(a:Moments, b:Moments)->bool: return a.n == b.n and a.n > 0 and torch.equal(a.mean, b.mean) and torch.equal(a.scatter, b.scatter)
+def _same(a:Moments, b:Moments)->bool:
+    return (a.n == b.n and a.n > 0 and torch.equal(a.mean, b.mean)
+        and torch.equal(a.scatter, b.scatter))
 
+# %% ../nbs/09_metrics.ipynb #fe1737ab
 def _frechet_merge(self, other):
-    "Join what two processes saw; real statistics that are equal to the last bit are one crowd, and count once."
-    self.alike(other); self.moments.merge(other.moments)
-    if not _same(self.real, other.real): self.real.merge(other.real); self.n_real += other.n_real
+    """Join what two processes saw; real statistics that are equal to the last bit
+    are one crowd, and count once."""
+    self.alike(other)
+    self.moments.merge(other.moments)
+    if not _same(self.real, other.real):
+        self.real.merge(other.real)
+        self.n_real += other.n_real
     self.n += other.n
     return self
 
+# %% ../nbs/09_metrics.ipynb #1507a52e
 def _frechet_compute(self)->Result:
     "The distance; ValueError that says which videos are missing."
     for which, m in (('generated', self.moments), ('real', self.real)):
-        if m.n < 2: raise ValueError(f"{self.name}: {m.n} features of {which} videos, at least 2 are needed: give more clips (update(videos{', real=True' if which == 'real' else ''}), or --n)")
+        if m.n < 2:
+            raise ValueError(
+                f"{self.name}: {m.n} features of {which} videos, at least 2 are "
+                "needed: give more clips "
+                f"(update(videos{', real=True' if which == 'real' else ''}), or "
+                "--n)")
     r = self.result(frechet_distance(self.moments, self.real, self.divisor))
     r.protocol |= dict(features=self.moments.n, real_features=self.real.n)
     return r
@@ -304,20 +417,36 @@ Frechet.merge, Frechet.compute = _frechet_merge, _frechet_compute
 
 # %% ../nbs/09_metrics.ipynb #ab3edcbb
 def _label(metric)->torch.Tensor: # uint8: the extractor's label as JSON, for a file of tensors
-    return torch.tensor([*json.dumps(metric.extractor.facts()).encode()], dtype=torch.uint8)
+    return torch.tensor([*json.dumps(metric.extractor.facts()).encode()],
+        dtype=torch.uint8)
 
+# %% ../nbs/09_metrics.ipynb #47bb24e8
 def _frechet_state(self)->dict: # Name -> tensor
-    "Everything seen so far, for a .safetensors file: cached real statistics, or one process's share."
-    parts = {f'{k}.{j}': v for k in ('real', 'moments') if (m := getattr(self, k)).n for j, v in m.state().items()}
-    return parts | dict(counts=torch.tensor([self.n, self.n_real]), made_by=_label(self)) | ({} if self.shape is None else dict(shape=torch.tensor(self.shape)))
+    """Everything seen so far, for a .safetensors file: cached real statistics, or
+    one process's share."""
+    parts = {f'{k}.{j}': v for k in ('real', 'moments') if (m := getattr(self, k)).n
+        for j, v in m.state().items()}
+    return (parts | dict(counts=torch.tensor([self.n, self.n_real]),
+        made_by=_label(self)) | ({} if self.shape is None
+        else dict(shape=torch.tensor(self.shape))))
 
+# %% ../nbs/09_metrics.ipynb #45f62bdc
 def _frechet_from_state(self, state):
-    "Continue from what `state()` gave; ValueError if it was made with another extractor."
-    if 'made_by' not in state: raise ValueError(f'{self.name}: this is no state of a Fréchet distance')
-    made, own = json.loads(bytes(state['made_by'].tolist())), json.loads(json.dumps(self.extractor.facts()))
-    if odd := [k for k in own if made.get(k) != own[k]]: raise ValueError(f"{self.name}: these statistics were made with another {', '.join(odd)}: {[made.get(k) for k in odd]}, not {[own[k] for k in odd]}")
-    part = lambda which: {k.removeprefix(f'{which}.'): v for k, v in state.items() if k.startswith(f'{which}.')}
-    self.real, self.moments = (Moments.from_state(p) if (p := part(k)) else Moments() for k in ('real', 'moments'))
+    """Continue from what `state()` gave; ValueError if it was made with another
+    extractor."""
+    if 'made_by' not in state:
+        raise ValueError(f'{self.name}: this is no state of a Fréchet distance')
+    made, own = (json.loads(bytes(state['made_by'].tolist())),
+        json.loads(json.dumps(self.extractor.facts())))
+    if odd := [k for k in own if made.get(k) != own[k]]:
+        raise ValueError(
+            f"{self.name}: these statistics were made with another "
+            f"{', '.join(odd)}: {[made.get(k) for k in odd]}, not "
+            f"{[own[k] for k in odd]}")
+    part = lambda which: {k.removeprefix(f'{which}.'): v for k, v in state.items()
+        if k.startswith(f'{which}.')}
+    self.real, self.moments = (Moments.from_state(p) if (p := part(k))
+        else Moments() for k in ('real', 'moments'))
     self.n, self.n_real = state['counts'].tolist()
     self.shape = tuple(state['shape'].tolist()) if 'shape' in state else None
     return self
@@ -332,19 +461,31 @@ def need(
 )->Path:
     "The weights' path; FileNotFoundError at once that says what to fetch."
     if weights is not None and Path(weights).exists(): return Path(weights)
-    where = 'none were given' if weights is None else f'there is nothing at {weights}'
-    raise FileNotFoundError(f"{name} needs weights, {where}. Fetch {what}, and pass its path: metrics.load('{name}', weights='path'), or --weights {name}=path on the command line")
+    where = ('none were given' if weights is None
+        else f'there is nothing at {weights}')
+    raise FileNotFoundError(
+        f"{name} needs weights, {where}. Fetch {what}, and pass its path: "
+        f"metrics.load('{name}', weights='path'), or --weights {name}=path on the "
+        "command line")
 
+# %% ../nbs/09_metrics.ipynb #e6adb06d
 def read_weights(
     path:str|Path, # .safetensors, or a PyTorch checkpoint of plain tensors
     name:str, # For the message
 )->dict: # Name -> tensor
     "The tensors of a checkpoint; nothing in it is run."
-    if Path(path).is_dir() or Path(path).suffix == '.safetensors': return read_state(path, name)
+    if Path(path).is_dir() or Path(path).suffix == '.safetensors':
+        return read_state(path, name)
     try: state = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e: raise ValueError(f'{name}: {path} is not a whole checkpoint of plain tensors, and nothing in it was run ({type(e).__name__})') from None
-    for key in ('model', 'module', 'state_dict'): state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
-    if not isinstance(state, dict): raise ValueError(f'{name}: {path} holds no tensors by name')
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e:
+        raise ValueError(
+            f'{name}: {path} is not a whole checkpoint of plain tensors, and '
+            f'nothing in it was run ({type(e).__name__})') from None
+    for key in ('model', 'module', 'state_dict'):
+        state = (state[key] if isinstance(state, dict)
+            and isinstance(state.get(key), dict) else state)
+    if not isinstance(state, dict):
+        raise ValueError(f'{name}: {path} holds no tensors by name')
     return {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
 
 # %% ../nbs/09_metrics.ipynb #8c994ddc
@@ -359,58 +500,80 @@ class VideoMAE2(nn.Module):
         super().__init__()
         norm = partial(nn.LayerNorm, eps=1e-6)
         self.embed = nn.Conv3d(3, dim, (2, 14, 14), (2, 14, 14))
-        self.blocks = nn.Sequential(*[Block(dim, heads, ratio, qkv_bias=True, norm_layer=norm) for _ in range(depth)])
+        self.blocks = nn.Sequential(*[Block(dim, heads, ratio, qkv_bias=True,
+            norm_layer=norm) for _ in range(depth)])
         self.norm = norm(dim)
     def forward(self, x):
         x = self.embed(x.transpose(1, 2)).flatten(2).mT
-        return self.norm(self.blocks(x + sincos_table(*x.shape[1:], device=x.device)).mean(1))
+        return self.norm(self.blocks(x + sincos_table(*x.shape[1:],
+            device=x.device)).mean(1))
 
 # %% ../nbs/09_metrics.ipynb #a6e1de61
 def videomae2_state(
     state:dict, # Name -> tensor, as the published checkpoint has them
-)->dict: # As `VideoMAE2` wants them; the classifier is dropped
-    "Query and value have a bias, key has none: one vector with zeros in the middle."
+)->dict: # As VideoMAE2 wants them; the classifier is dropped
+    """Query and value have a bias, key has none: one vector with zeros in the
+    middle."""
     out = {}
     for k, v in state.items():
         if k.startswith('head.') or k.endswith('.v_bias'): continue
-        if k.endswith('.q_bias'): k, v = k.replace('q_bias', 'qkv.bias'), torch.cat([v, torch.zeros_like(v), state[k.replace('q_bias', 'v_bias')]])
-        out[k.replace('patch_embed.proj.', 'embed.').replace('fc_norm.', 'norm.')] = v
+        if k.endswith('.q_bias'):
+            k, v = (k.replace('q_bias', 'qkv.bias'),
+                torch.cat([v, torch.zeros_like(v),
+                state[k.replace('q_bias', 'v_bias')]]))
+        out[k.replace('patch_embed.proj.', 'embed.').replace('fc_norm.',
+            'norm.')] = v
     return out
 
+# %% ../nbs/09_metrics.ipynb #1b0f3397
 def as_bytes(
     videos:torch.Tensor, # n t c h w in [-1, 1]
 )->torch.Tensor: # The same shape, float32 whole numbers in [0, 255]
     "What a file would hold."
     return to_uint8(videos).float()
 
+# %% ../nbs/09_metrics.ipynb #e8279d6e
 def square(
     videos:torch.Tensor, # n t c h w
     size:int, # Pixels
     **how, # For F.interpolate
 )->torch.Tensor: # n t c size size
     "Resize every frame to a square."
-    return F.interpolate(videos.flatten(0, 1), size=(size, size), mode='bilinear', align_corners=False, **how).unflatten(0, videos.shape[:2])
+    return F.interpolate(videos.flatten(0, 1), size=(size, size), mode='bilinear',
+        align_corners=False, **how).unflatten(0, videos.shape[:2])
 
 # %% ../nbs/09_metrics.ipynb #783a1c05
 def videomae2_extractor(
-    weights:str|Path=None, # Path of vit_g_hybrid_pt_1200e_ssv2_ft.pth, or of its tensors as .safetensors
+    # Path of vit_g_hybrid_pt_1200e_ssv2_ft.pth, or of its tensors as .safetensors
+    weights:str|Path=None,
     device:str=None, # Where it runs; None: CPU
     dtype:torch.dtype=None, # Autocast to this type
-    **size, # For `VideoMAE2`, if it is not the giant
+    **size, # For VideoMAE2, if it is not the giant
 )->Extractor:
     "The eyes of the papers' FVD."
-    path, device = need('fvd', weights, 'vit_g_hybrid_pt_1200e_ssv2_ft.pth (VideoMAE-v2; see the repository songweige/content-debiased-fvd)'), device or 'cpu'
-    model = fill(VideoMAE2(**size), videomae2_state(read_weights(path, 'fvd')), 'fvd', path).eval().requires_grad_(False).to(device)
+    path, device = (need('fvd', weights,
+        'vit_g_hybrid_pt_1200e_ssv2_ft.pth (VideoMAE-v2; see the repository '
+        'songweige/content-debiased-fvd)'), device or 'cpu')
+    model = fill(VideoMAE2(**size), videomae2_state(read_weights(path, 'fvd')),
+        'fvd', path).eval().requires_grad_(False).to(device)
     def run(videos):
-        if videos.shape[1] != 16: raise ValueError(f'fvd looks at 16 frames, not {videos.shape[1]}: cut clips of 16')
-        with torch.autocast(torch.device(device).type, dtype, enabled=dtype is not None): return model(square(as_bytes(videos.to(device))/255, 224))
-    return Extractor('videomae2_g' if not size else f'videomae2 {size}', run, weights_hash(path), '224 px, bilinear', '[0, 1] from bytes' + (f', {dtype}' if dtype else ''), chunk=8)
+        if videos.shape[1] != 16:
+            raise ValueError(
+                f'fvd looks at 16 frames, not {videos.shape[1]}: cut clips of 16')
+        with torch.autocast(torch.device(device).type, dtype,
+                enabled=dtype is not None):
+            return model(square(as_bytes(videos.to(device))/255, 224))
+    return Extractor('videomae2_g' if not size else f'videomae2 {size}', run,
+        weights_hash(path), '224 px, bilinear', '[0, 1] from bytes' + (f', {dtype}'
+        if dtype else ''), chunk=8)
 
+# %% ../nbs/09_metrics.ipynb #adf2a0fc
 def weights_hash(
     path:str|Path, # A file or a folder of .safetensors files
 )->str:
     "`file_hash`, of every weight file if it is a folder."
-    return file_hash(path) if Path(path).is_file() else '+'.join(file_hash(f) for f in sorted(Path(path).glob('*.safetensors')))
+    return (file_hash(path) if Path(path).is_file() else '+'.join(file_hash(f)
+        for f in sorted(Path(path).glob('*.safetensors'))))
 
 # %% ../nbs/09_metrics.ipynb #04e97db8
 i3d_sha256 = 'bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2'
@@ -418,16 +581,28 @@ i3d_sha256 = 'bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2'
 def load_program(
     path:str|Path, # A TorchScript file
     name:str, # The metric's name
-    sha256:str=None, # 64 hex digits the file must have; None: nothing is known, so nothing is loaded
+    # 64 hex digits the file must have; None: nothing is known, so nothing is loaded
+    sha256:str=None,
     device:str='cpu',
 )->torch.nn.Module:
-    "Load TorchScript if, and only if, the file is the one that is meant. ValueError otherwise; then nothing was run."
-    program = Path(path).read_bytes(); found = hashlib.sha256(program).hexdigest()
-    if sha256 is None: raise ValueError(f"{name}: {path} is a program, and no hash of it is known. If you trust it: sha256='{found}', or --options {name}.sha256={found} on the command line")
-    if found != sha256: raise ValueError(f'{name}: {path} has sha256 {found}, not {sha256}: it is another program, and was not loaded')
+    """Load TorchScript if, and only if, the file is the one that is meant.
+    ValueError otherwise; then nothing was run."""
+    program = Path(path).read_bytes()
+    found = hashlib.sha256(program).hexdigest()
+    if sha256 is None:
+        raise ValueError(
+            f"{name}: {path} is a program, and no hash of it is known. If you "
+            f"trust it: sha256='{found}', or --options {name}.sha256={found} on "
+            "the command line")
+    if found != sha256:
+        raise ValueError(
+            f'{name}: {path} has sha256 {found}, not {sha256}: it is another '
+            'program, and was not loaded')
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', FutureWarning)                           # torch would rather have another format; these files exist
-        return torch.jit.load(io.BytesIO(program), map_location=device).eval()   # the bytes that were checked, not the file again
+        # torch would rather have another format; these files exist
+        warnings.simplefilter('ignore', FutureWarning)
+        # the bytes that were checked, not the file again
+        return torch.jit.load(io.BytesIO(program), map_location=device).eval()
 
 # %% ../nbs/09_metrics.ipynb #bd217027
 def i3d_extractor(
@@ -435,29 +610,43 @@ def i3d_extractor(
     device:str=None, # Where it runs; None: CPU
     sha256:str=i3d_sha256, # Of the file
 )->Extractor:
-    "I3D with StyleGAN-V's flags: bytes in, rescaled and resized inside, 400 logits out."
-    path, device = need('fvd-i3d', weights, 'i3d_torchscript.pt (see src/metrics in the repository universome/stylegan-v)'), device or 'cpu'
+    """I3D with StyleGAN-V's flags: bytes in, rescaled and resized inside, 400
+    logits out."""
+    path, device = (need('fvd-i3d', weights,
+        'i3d_torchscript.pt (see src/metrics in the repository '
+        'universome/stylegan-v)'), device or 'cpu')
     model = load_program(path, 'fvd-i3d', sha256, device)
-    run = lambda v: model(to_uint8(v.to(device)).transpose(1, 2).contiguous(), rescale=True, resize=True, return_features=True)
-    return Extractor('i3d', run, weights_hash(path), '224 px, inside', 'bytes', chunk=8)
+    run = lambda v: model(to_uint8(v.to(device)).transpose(1, 2).contiguous(),
+        rescale=True, resize=True, return_features=True)
+    return Extractor('i3d', run, weights_hash(path), '224 px, inside', 'bytes',
+        chunk=8)
 
 # %% ../nbs/09_metrics.ipynb #90e6db3b
 class _Mean:
     "Average over the pixels that exist, not over the padding."
     maximum = False
     def _forward(self, x):
-        pooled = F.max_pool2d(x, 3, 1, 1) if self.maximum else F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+        pooled = (F.max_pool2d(x, 3, 1, 1) if self.maximum else F.avg_pool2d(x, 3,
+            1, 1, count_include_pad=False))
         return [*super()._forward(x)[:-1], self.branch_pool(pooled)]
+
+# %% ../nbs/09_metrics.ipynb #440714de
 class _A(_Mean, InceptionA): pass
+
+# %% ../nbs/09_metrics.ipynb #f37fecf9
 class _C(_Mean, InceptionC): pass
+
+# %% ../nbs/09_metrics.ipynb #b30045d3
 class _E(_Mean, InceptionE): pass
 
+# %% ../nbs/09_metrics.ipynb #21ba8fd7
 class FidInception(nn.Module):
     "The Inception network of FID: n 3 299 299 in [-1, 1] -> n 2048."
     def __init__(self):
         super().__init__()
         i = torchvision.models.inception
-        self.model = i.Inception3(1008, False, False, [i.BasicConv2d, _A, i.InceptionB, _C, i.InceptionD, _E, i.InceptionAux], init_weights=False)
+        self.model = i.Inception3(1008, False, False, [i.BasicConv2d, _A,
+            i.InceptionB, _C, i.InceptionD, _E, i.InceptionAux], init_weights=False)
         self.model.Mixed_7c.maximum = True
     def forward(self, x):
         for name, layer in self.model.named_children():
@@ -467,111 +656,164 @@ class FidInception(nn.Module):
 
 # %% ../nbs/09_metrics.ipynb #0c83f8f2
 def inception_extractor(
-    weights:str|Path=None, # Path of pt_inception-2015-12-05-6726825d.pth, or of its tensors as .safetensors
+    # Path of pt_inception-2015-12-05-6726825d.pth, or of its tensors as
+    # .safetensors
+    weights:str|Path=None,
     device:str=None, # Where it runs; None: CPU
-    antialias:bool=True, # Of the resize: True as in torchmetrics, False as in pytorch-fid
+    # Of the resize: True as in torchmetrics, False as in pytorch-fid
+    antialias:bool=True,
 )->Extractor:
     "The eyes of FID, frame by frame."
-    path, device = need('fid', weights, 'pt_inception-2015-12-05-6726825d.pth (pytorch-fid), or weights-inception-2015-12-05-6726825d.pth (torch-fidelity)'), device or 'cpu'
-    model = FidInception(); fill(model.model, read_weights(path, 'fid'), 'fid', path); model.eval().requires_grad_(False).to(device)
-    run = lambda v: model((square(as_bytes(v.to(device)), 299, antialias=antialias).flatten(0, 1) - 128) / 128)
-    return Extractor('inception_fid', run, weights_hash(path), f"299 px, bilinear{' antialiased' if antialias else ''}", '(bytes - 128)/128', chunk=4, per='frame')
+    path, device = (need('fid', weights,
+        'pt_inception-2015-12-05-6726825d.pth (pytorch-fid), or '
+        'weights-inception-2015-12-05-6726825d.pth (torch-fidelity)'), device
+        or 'cpu')
+    model = FidInception()
+    fill(model.model, read_weights(path, 'fid'), 'fid', path)
+    model.eval().requires_grad_(False).to(device)
+    run = lambda v: model((square(as_bytes(v.to(device)), 299,
+        antialias=antialias).flatten(0, 1) - 128) / 128)
+    return Extractor('inception_fid', run, weights_hash(path),
+        f"299 px, bilinear{' antialiased' if antialias else ''}",
+        '(bytes - 128)/128', chunk=4, per='frame')
 
 # %% ../nbs/09_metrics.ipynb #90c233e6
 def inception_score(
     probs:torch.Tensor, # n k: rows sum to 1
     splits:int=10, # Parts that are scored on their own
-    seed:int=42, # Of the shuffle before the cut (42: StyleGAN-V's); None: no shuffle
-)->torch.Tensor: # `splits` scores, each in [1, k]
+    # Of the shuffle before the cut (42: StyleGAN-V's); None: no shuffle
+    seed:int=42,
+)->torch.Tensor: # splits scores, each in [1, k]
     "Inception Score of every split (Align4Gen, eq. 17)."
-    if not 1 <= splits <= len(probs): raise ValueError(f'{len(probs)} clips cannot be cut into {splits} splits')
+    if not 1 <= splits <= len(probs):
+        raise ValueError(f'{len(probs)} clips cannot be cut into {splits} splits')
     n, p = len(probs), probs.double()
-    if seed is not None: p = p[torch.from_numpy(np.random.RandomState(seed).permutation(n))]
+    if seed is not None:
+        p = p[torch.from_numpy(np.random.RandomState(seed).permutation(n))]
     parts = [p[i*n//splits:(i+1)*n//splits] for i in range(splits)]
     entropy = lambda q: -(q * q.clamp(min=1e-300).log()).sum(-1)
-    return torch.stack([(entropy(q.mean(0)) - entropy(q).mean()).exp() for q in parts])
+    return torch.stack([(entropy(q.mean(0)) - entropy(q).mean()).exp()
+        for q in parts])
 
 # %% ../nbs/09_metrics.ipynb #d1a1f4c9
 class InceptionScore(Metric):
     "Inception Score of generated clips; its extractor gives probabilities."
     def __init__(self,
-        name:str, # As in `list()`
+        name:str, # As in list()
         extractor:Extractor, # n t c h w -> n k, rows sum to 1
         splits:int=10,
         shuffle:int=42, # Seed of the shuffle before the cut; None: no shuffle
         **facts, # For the protocol
     ):
-        if not isinstance(splits, int) or splits < 1: raise ValueError(f'{name}: splits should be an integer, at least 1, not {splits!r}')
+        if not isinstance(splits, int) or splits < 1:
+            raise ValueError(
+                f'{name}: splits should be an integer, at least 1, not {splits!r}')
         self.extractor, self.splits, self.shuffle = extractor, splits, shuffle
-        super().__init__(name, **extractor.facts() | dict(splits=splits, shuffle=shuffle, std_over='splits') | facts)
+        super().__init__(name, **extractor.facts() | dict(splits=splits,
+            shuffle=shuffle, std_over='splits') | facts)
     def reset(self):
         self.probs, self.index = [], []
         return super().reset()
-    def update(self, videos, reference=None, *, real=False, labels=None, index=None):
+    def update(self, videos, reference=None, *, real=False, labels=None,
+        index=None):
         probs = self.extractor(self.see(videos, real)).double().cpu()
-        if (off := (probs.sum(1) - 1).abs().max()) > 1e-3 or probs.min() < 0: raise ValueError(f'{self.name}: the classifier should give probabilities, their sums are off by {off:.3g}')
-        self.index.append(torch.arange(self.n, self.n + len(videos)) if index is None else torch.as_tensor(index))
-        self.probs.append(probs); self.n += len(videos)
+        if (off := (probs.sum(1) - 1).abs().max()) > 1e-3 or probs.min() < 0:
+            raise ValueError(
+                f'{self.name}: the classifier should give probabilities, their '
+                f'sums are off by {off:.3g}')
+        self.index.append(torch.arange(self.n, self.n + len(videos))
+            if index is None else torch.as_tensor(index))
+        self.probs.append(probs)
+        self.n += len(videos)
         return self
 
 # %% ../nbs/09_metrics.ipynb #d9e800af
 def _is_compute(self)->Result:
-    "Mean over splits; the deviation is that of the splits (divided by their number, as StyleGAN-V does)."
-    if not self.n: raise ValueError(f'{self.name}: no videos yet, call update first')
-    scores = inception_score(torch.cat(self.probs)[torch.cat(self.index).argsort(stable=True)], self.splits, self.shuffle)
-    return self.result(scores.mean(), scores.std(correction=0) if self.splits > 1 else None)
+    """Mean over splits; the deviation is that of the splits (divided by their
+    number, as StyleGAN-V does)."""
+    if not self.n:
+        raise ValueError(f'{self.name}: no videos yet, call update first')
+    scores = inception_score(torch.cat(self.probs)[torch.cat(self.index).argsort(
+        stable=True)], self.splits, self.shuffle)
+    return self.result(scores.mean(), scores.std(correction=0) if self.splits > 1
+        else None)
 
+# %% ../nbs/09_metrics.ipynb #eb527d9c
 def _is_merge(self, other):
-    "Join what two processes saw; without `index`, the other's clips come after this one's."
+    """Join what two processes saw; without `index`, the other's clips come after
+    this one's."""
     self.alike(other)
-    mine, theirs = (torch.cat(m.index) if m.index else torch.zeros(0).long() for m in (self, other))
+    mine, theirs = (torch.cat(m.index) if m.index else torch.zeros(0).long()
+        for m in (self, other))
     if torch.isin(theirs, mine).any(): theirs = theirs + mine.max() + 1
-    self.index.append(theirs); self.probs += other.probs; self.n += other.n
+    self.index.append(theirs)
+    self.probs += other.probs
+    self.n += other.n
     return self
 
+# %% ../nbs/09_metrics.ipynb #f03176b4
 def _is_state(self)->dict:
     if not self.n: raise ValueError(f'{self.name}: nothing to store')
-    return dict(probs=torch.cat(self.probs), index=torch.cat(self.index), shape=torch.tensor(self.shape))
+    return dict(probs=torch.cat(self.probs), index=torch.cat(self.index),
+        shape=torch.tensor(self.shape))
 
+# %% ../nbs/09_metrics.ipynb #af20baaf
 def _is_from_state(self, state):
-    self.probs, self.index, self.shape, self.n = [state['probs']], [state['index']], tuple(state['shape'].tolist()), len(state['index'])
+    self.probs, self.index, self.shape, self.n = ([state['probs']],
+        [state['index']], tuple(state['shape'].tolist()), len(state['index']))
     return self
 
-InceptionScore.compute, InceptionScore.merge, InceptionScore.state, InceptionScore.from_state = _is_compute, _is_merge, _is_state, _is_from_state
+InceptionScore.compute, InceptionScore.merge, InceptionScore.state, InceptionScore.from_state = (_is_compute, _is_merge, _is_state, _is_from_state)
 
 # %% ../nbs/09_metrics.ipynb #ae3e92bd
 def judge_extractor(
-    name:str='mini_supervised', # An encoder with `classify`
-    weights:str|Path=None, # As for `encoders.load`
+    name:str='mini_supervised', # An encoder with classify
+    weights:str|Path=None, # As for encoders.load
     device:str=None, # Where it runs; None: CPU
 )->Extractor:
-    "A digit reader's probabilities for a clip: its frames' log-probabilities, averaged, made to sum to 1."
-    judge, device = encoders.load(name, weights), device or 'cpu'; judge.to(device); e = judge.entry
-    if not hasattr(judge, 'classify'): raise ValueError(f'{name} cannot classify: mini_supervised can')
-    return Extractor(name, lambda v: judge.classify(v.to(device)).softmax(-1), encoder_weights(name, weights), f'{e.size} px, bicubic antialiased', f'mean {e.mean}, std {e.std}')
+    """A digit reader's probabilities for a clip: its frames' log-probabilities,
+    averaged, made to sum to 1."""
+    judge, device = encoders.load(name, weights), device or 'cpu'
+    judge.to(device)
+    e = judge.entry
+    if not hasattr(judge, 'classify'):
+        raise ValueError(f'{name} cannot classify: mini_supervised can')
+    return Extractor(name, lambda v: judge.classify(v.to(device)).softmax(-1),
+        encoder_weights(name, weights), f'{e.size} px, bicubic antialiased',
+        f'mean {e.mean}, std {e.std}')
 
+# %% ../nbs/09_metrics.ipynb #fe4c6ae9
 def c3d_extractor(
     weights:str|Path=None, # Path of c3d_ucf101.pt
     device:str=None, # Where it runs; None: CPU
-    sha256:str=None, # Of the file: it is a program, see `load_program`
+    sha256:str=None, # Of the file: it is a program, see load_program
 )->Extractor:
-    "C3D fine-tuned on UCF-101, as StyleGAN-V has it: bytes in, 101 probabilities out."
-    path, device = need('is', weights, 'c3d_ucf101.pt (see src/metrics in the repository universome/stylegan-v)'), device or 'cpu'
+    """C3D fine-tuned on UCF-101, as StyleGAN-V has it: bytes in, 101 probabilities
+    out."""
+    path, device = (need('is', weights,
+        'c3d_ucf101.pt (see src/metrics in the repository universome/stylegan-v)'),
+        device or 'cpu')
     model = load_program(path, 'is', sha256, device)
-    return Extractor('c3d_ucf101', lambda v: model(to_uint8(v.to(device)).transpose(1, 2).contiguous()), weights_hash(path), 'inside', 'bytes', chunk=8)
+    return Extractor('c3d_ucf101',
+        lambda v: model(to_uint8(v.to(device)).transpose(1, 2).contiguous()),
+        weights_hash(path), 'inside', 'bytes', chunk=8)
 
 # %% ../nbs/09_metrics.ipynb #9ec78558
 def frame_similarity(
     features:torch.Tensor, # n t d, one per frame
 )->torch.Tensor: # n, in [-1, 1]
     "How alike the frames of a clip are (Align4Gen, eq. 18)."
-    if features.ndim != 3 or features.shape[1] < 2: raise ValueError(f'similarity between frames needs n t d with at least 2 frames, got {tuple(features.shape)}')
+    if features.ndim != 3 or features.shape[1] < 2:
+        raise ValueError(
+            'similarity between frames needs n t d with at least 2 frames, got '
+            f'{tuple(features.shape)}')
     f = F.normalize(features.double(), dim=-1)
     first, before = (f[:, :1]*f[:, 1:]).sum(-1), (f[:, :-1]*f[:, 1:]).sum(-1)
     return ((first + before)/2).mean(1)
 
+# %% ../nbs/09_metrics.ipynb #53fa5e92
 def similarity(
-    name:str, # As in `list()`
+    name:str, # As in list()
     extractor:Extractor, # Of frames
     **facts, # For the protocol
 )->ClipMean:
@@ -581,21 +823,35 @@ def similarity(
 
 # %% ../nbs/09_metrics.ipynb #7c08c51c
 def clip_extractor(
-    weights:str|Path='hub', # 'hub', or a folder with config.json and model.safetensors
+    # 'hub', or a folder with config.json and model.safetensors
+    weights:str|Path='hub',
     device:str=None, # Where it runs; None: CPU
-    repo:str='openai/clip-vit-large-patch14', # On the Hub; the paper does not say which CLIP
+    # On the Hub; the paper does not say which CLIP
+    repo:str='openai/clip-vit-large-patch14',
 )->Extractor:
     "CLIP's image embeddings, frame by frame."
     parts, device = ('config.json', 'model.safetensors'), device or 'cpu'
-    path = fetch(repo, parts, 'clip') if weights in (None, 'hub') else need('clip', weights, f'{", ".join(parts)} of {repo}')
-    if not all((path/p).is_file() for p in parts): raise FileNotFoundError(f"clip: the folder {path} should hold {' and '.join(parts)}")
-    model = CLIPVisionModelWithProjection.from_pretrained(path, local_files_only=True, use_safetensors=True).eval().requires_grad_(False).to(device)
-    size, mean, std = model.config.image_size, (.48145466, .4578275, .40821073), (.26862954, .26130258, .27577711)
-    run = lambda v: model(pixel_values=fit_frames(v.to(device).flatten(0, 1), size, mean, std)).image_embeds
-    return Extractor(f'clip {model.config.hidden_size} x {model.config.num_hidden_layers}', run, file_hash(path/'model.safetensors'), f'{size} px, bicubic antialiased', f'mean {mean}, std {std}', chunk=4, per='frame')
+    path = (fetch(repo, parts, 'clip') if weights in (None, 'hub') else need('clip',
+        weights, f'{", ".join(parts)} of {repo}'))
+    if not all((path/p).is_file() for p in parts):
+        raise FileNotFoundError(
+            f"clip: the folder {path} should hold {' and '.join(parts)}")
+    model = CLIPVisionModelWithProjection.from_pretrained(path,
+        local_files_only=True, use_safetensors=True).eval().requires_grad_(
+        False).to(
+        device)
+    size, mean, std = (model.config.image_size, (.48145466, .4578275, .40821073),
+        (.26862954, .26130258, .27577711))
+    run = lambda v: model(pixel_values=fit_frames(v.to(device).flatten(0, 1), size,
+        mean, std)).image_embeds
+    return Extractor(
+        f'clip {model.config.hidden_size} x {model.config.num_hidden_layers}', run,
+        file_hash(path/'model.safetensors'), f'{size} px, bicubic antialiased',
+        f'mean {mean}, std {std}', chunk=4, per='frame')
 
 # %% ../nbs/09_metrics.ipynb #2c0a40d2
-_lpips_layers = dict(alex=('alexnet', (1, 4, 7, 9, 11)), vgg=('vgg16', (3, 8, 15, 22, 29)))
+_lpips_layers = dict(alex=('alexnet', (1, 4, 7, 9, 11)), vgg=('vgg16',
+    (3, 8, 15, 22, 29)))
 
 class Lpips(nn.Module):
     "LPIPS of frames: n 3 h w in [-1, 1], twice -> n."
@@ -605,77 +861,105 @@ class Lpips(nn.Module):
         super().__init__()
         model, self.layers = _lpips_layers[net]
         self.features = getattr(torchvision.models, model)(weights=None).features
-        linear = torch.load(Path(str(files('torchmetrics')))/f'functional/image/lpips_models/{net}.pth', map_location='cpu', weights_only=True)
-        self.linear = nn.ParameterList([linear[f'lin{i}.model.1.weight'].flatten() for i in range(len(self.layers))])
+        linear = torch.load(
+            Path(str(
+            files('torchmetrics')))/f'functional/image/lpips_models/{net}.pth',
+            map_location='cpu', weights_only=True)
+        self.linear = nn.ParameterList([linear[f'lin{i}.model.1.weight'].flatten()
+            for i in range(len(self.layers))])
     def seen(self, x):
-        shift, scale = (torch.tensor(v, device=x.device).reshape(3, 1, 1) for v in ((-.030, -.088, -.188), (.458, .448, .450)))
+        shift, scale = (torch.tensor(v, device=x.device).reshape(3, 1, 1)
+            for v in ((-.030, -.088, -.188), (.458, .448, .450)))
         x, kept = (x - shift)/scale, []
         for i, layer in enumerate(self.features[:self.layers[-1]+1]):
             x = layer(x)
-            if i in self.layers: kept.append(x / (x.square().sum(1, keepdim=True) + 1e-8).sqrt())
+            if i in self.layers:
+                kept.append(x / (x.square().sum(1, keepdim=True) + 1e-8).sqrt())
         return kept
     def forward(self, x, y):
-        return sum(((a - b).square().mean((2, 3))*w).sum(1) for a, b, w in zip(self.seen(x), self.seen(y), self.linear))
+        return sum(((a - b).square().mean((2, 3))*w).sum(1) for a, b,
+            w in zip(self.seen(x), self.seen(y), self.linear))
 
 # %% ../nbs/09_metrics.ipynb #42d7e87c
 def lpips(
-    name:str='lpips', # As in `list()`
-    weights:str|Path=None, # Path of torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth, or of its tensors as .safetensors
+    name:str='lpips', # As in list()
+    # Path of torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth, or of
+    # its tensors as .safetensors
+    weights:str|Path=None,
     net:str='alex', # or 'vgg'
     device:str=None, # Where it runs; None: CPU
     **facts, # For the protocol
 )->ClipMean:
     "LPIPS of every frame, averaged over the clip."
-    if net not in _lpips_layers: raise ValueError(f"{name}: net should be one of {', '.join(_lpips_layers)}, not {net!r}")
-    path, device = need(name, weights, "torchvision's " + dict(alex='alexnet-owt-7be5be79.pth', vgg='vgg16-397923af.pth')[net]), device or 'cpu'
+    if net not in _lpips_layers:
+        raise ValueError(
+            f"{name}: net should be one of {', '.join(_lpips_layers)}, not {net!r}")
+    path, device = (need(name, weights, "torchvision's "
+        + dict(alex='alexnet-owt-7be5be79.pth', vgg='vgg16-397923af.pth')[net]),
+        device or 'cpu')
     model = Lpips(net)
-    state = {k.removeprefix('features.'): v for k, v in read_weights(path, name).items() if k.startswith('features.')}
-    fill(model.features, state, name, path); model.eval().requires_grad_(False).to(device)
-    score = lambda v, r: torch.cat([model(*(x.to(device).flatten(0, 1).float() for x in p)).unflatten(0, p[0].shape[:2]).mean(1) for p in zip(v.split(8), r.split(8))])
-    return ClipMean(name, score, 'pairs', 'lower', extractor=f'lpips {net}', weights=weights_hash(path), resize='none', range='[-1, 1]', **facts)
+    state = {k.removeprefix('features.'): v for k, v in read_weights(path,
+        name).items() if k.startswith('features.')}
+    fill(model.features, state, name, path)
+    model.eval().requires_grad_(False).to(device)
+    score = lambda v, r: torch.cat([model(*(x.to(device).flatten(0, 1).float()
+        for x in p)).unflatten(0, p[0].shape[:2]).mean(1) for p in zip(v.split(8),
+        r.split(8))])
+    return ClipMean(name, score, 'pairs', 'lower', extractor=f'lpips {net}',
+        weights=weights_hash(path), resize='none', range='[-1, 1]', **facts)
 
+# %% ../nbs/09_metrics.ipynb #065e58ad
 def feature_distance(
-    name:str='feature-distance', # As in `list()`
+    name:str='feature-distance', # As in list()
     weights:str|Path=None, # Of the encoder
-    extractor:str='mini_infonce', # As in `encoders.list()`
+    extractor:str='mini_infonce', # As in encoders.list()
     device:str=None, # Where it runs; None: CPU
     **facts, # For the protocol
 )->ClipMean:
-    "Squared distance of unit tokens at the same place, averaged: between 0 and 4. No human judged it."
-    encoder, device = encoders.load(extractor, weights), device or 'cpu'; encoder.to(device)
+    """Squared distance of unit tokens at the same place, averaged: between 0 and
+    4. No human judged it."""
+    encoder, device = encoders.load(extractor, weights), device or 'cpu'
+    encoder.to(device)
     unit = lambda v: F.normalize(encoder(v.to(device)), dim=-1)
     score = lambda v, r: (unit(v) - unit(r)).square().sum(-1).mean((1, 2))
-    return ClipMean(name, score, 'pairs', 'lower', extractor=extractor, weights=encoder_weights(extractor, weights), resize=f'{encoder.entry.size} px, bicubic antialiased', **facts)
+    return ClipMean(name, score, 'pairs', 'lower', extractor=extractor,
+        weights=encoder_weights(extractor, weights),
+        resize=f'{encoder.entry.size} px, bicubic antialiased', **facts)
 
 # %% ../nbs/09_metrics.ipynb #468f3ff9
 def read_rightly(
-    videos:torch.Tensor, # `n t c h w` in [-1, 1]
+    videos:torch.Tensor, # n t c h w in [-1, 1]
     labels:torch.Tensor, # int64 n, what they should show
-    judge:str|torch.nn.Module='mini_supervised', # A held-out classifier: an encoder with `classify`, or its name
+    # A held-out classifier: an encoder with classify, or its name
+    judge:str|torch.nn.Module='mini_supervised',
 )->float: # Share read as their label, in [0, 1]
     "How many clips a classifier that no generator was trained with reads rightly."
-    if len(videos) != len(labels): raise ValueError(f'{len(videos)} videos need as many labels, not {len(labels)}')
+    if len(videos) != len(labels):
+        raise ValueError(
+            f'{len(videos)} videos need as many labels, not {len(labels)}')
     judge = encoders.load(judge) if isinstance(judge, str) else judge
-    return (judge.classify(videos).argmax(-1).cpu() == labels.cpu()).float().mean().item()
+    return (judge.classify(videos).argmax(
+        -1).cpu() == labels.cpu()).float().mean().item()
 
 # %% ../nbs/09_metrics.ipynb #09936a86
 def reading(
-    name:str='read-mini', # As in `list()`
+    name:str='read-mini', # As in list()
     weights:str|Path=None, # Of the reader
-    extractor:str='mini_supervised', # A held-out encoder with `classify`
+    extractor:str='mini_supervised', # A held-out encoder with classify
     device:str=None, # Where it runs; None: CPU
     **facts, # For the protocol
 )->ClipMean:
     "`read_rightly` as a metric."
     judge = judge_extractor(extractor, weights, device)
-    score = lambda v, labels: (judge(v).argmax(-1).cpu() == torch.as_tensor(labels).cpu()).double()
+    score = lambda v, labels: (judge(v).argmax(-1).cpu() == torch.as_tensor(
+        labels).cpu()).double()
     return ClipMean(name, score, 'labels', **judge.facts() | facts)
 
 # %% ../nbs/09_metrics.ipynb #b409341b
 @dataclass(frozen=True)
 class Entry:
     "What the registry knows about a metric."
-    name: str # What `load` calls it
+    name: str # What load calls it
     build: Callable # (name, weights, **options) -> Metric
     needs: str # 'real', 'pairs', 'alone' or 'labels'
     better: str # 'higher' or 'lower'
@@ -685,84 +969,134 @@ class Entry:
     options: tuple = () # What may be set besides weights and device
 
 registry = {}
+
+# %% ../nbs/09_metrics.ipynb #a5f65c73
 def register(
     entry:Entry, # Its name must be new
 )->Entry: # The same
     "Add a metric to the registry; ValueError if the name is taken."
-    if entry.name in registry: raise ValueError(f'there is a metric {entry.name!r} already')
+    if entry.name in registry:
+        raise ValueError(f'there is a metric {entry.name!r} already')
     registry[entry.name] = entry
     return entry
 
 # %% ../nbs/09_metrics.ipynb #3ca18bad
 def _frechet(extract, divisor, eyes=()):
-    "A builder of a Fréchet distance: `eyes` are the options that belong to its extractor."
+    """A builder of a Fréchet distance: `eyes` are the options that belong to its
+    extractor."""
     def build(name, weights=None, divisor=divisor, **options):
-        return Frechet(name, extract(weights=weights, **{k: options.pop(k) for k in [*options] if k in ('device', *eyes)}), divisor=divisor, **options)
+        return Frechet(name, extract(weights=weights, **{k: options.pop(k)
+            for k in [*options] if k in ('device', *eyes)}), divisor=divisor,
+            **options)
     return build, ('divisor', *eyes)
 
+# %% ../nbs/09_metrics.ipynb #d91cd686
 def _mini(per, default):
-    def extract(weights=None, extractor=default, device=None): return encoder_extractor(extractor, weights, device, per)
+    def extract(weights=None, extractor=default, device=None):
+        return encoder_extractor(extractor, weights, device, per)
     return extract
 
 for _name, (_build, _options), *_rest in [
-    ('fvd', _frechet(videomae2_extractor, 'n', ('dtype', 'dim', 'depth', 'heads', 'ratio')), 'real', 'lower', 'Fréchet distance of clips, content-debiased (VideoMAE-v2)', 'vit_g_hybrid_pt_1200e_ssv2_ft.pth', 'A, tables 1-6'),
-    ('fvd-i3d', _frechet(i3d_extractor, 'n', ('sha256',)), 'real', 'lower', "Fréchet distance of clips (I3D, StyleGAN-V's flags)", 'i3d_torchscript.pt', 'A, table 7'),
-    ('fvd-mini', _frechet(_mini('clip', 'mini_videomae'), 'n-1', ('extractor',)), 'real', 'lower', 'Fréchet distance of clips (a miniature encoder)'),
-    ('fid', _frechet(inception_extractor, 'n-1', ('antialias',)), 'real', 'lower', 'Fréchet distance of frames (Inception)', 'pt_inception-2015-12-05-6726825d.pth', 'A, App. A'),
-    ('fid-mini', _frechet(_mini('frame', 'mini_supervised'), 'n-1', ('extractor',)), 'real', 'lower', 'Fréchet distance of frames (a miniature encoder)'),
+    ('fvd', _frechet(videomae2_extractor, 'n', ('dtype', 'dim', 'depth', 'heads',
+    'ratio')), 'real', 'lower',
+    'Fréchet distance of clips, content-debiased (VideoMAE-v2)',
+    'vit_g_hybrid_pt_1200e_ssv2_ft.pth', 'A, tables 1-6'),
+    ('fvd-i3d', _frechet(i3d_extractor, 'n', ('sha256',)), 'real', 'lower',
+    "Fréchet distance of clips (I3D, StyleGAN-V's flags)", 'i3d_torchscript.pt',
+    'A, table 7'),
+    ('fvd-mini', _frechet(_mini('clip', 'mini_videomae'), 'n-1', ('extractor',)),
+    'real', 'lower', 'Fréchet distance of clips (a miniature encoder)'),
+    ('fid', _frechet(inception_extractor, 'n-1', ('antialias',)), 'real', 'lower',
+    'Fréchet distance of frames (Inception)',
+    'pt_inception-2015-12-05-6726825d.pth', 'A, App. A'),
+    ('fid-mini', _frechet(_mini('frame', 'mini_supervised'), 'n-1', ('extractor',)),
+    'real', 'lower', 'Fréchet distance of frames (a miniature encoder)'),
 ]: register(Entry(_name, _build, *_rest, options=_options))
 
 # %% ../nbs/09_metrics.ipynb #22ee4a32
 def _score(extract, splits):
     def build(name, weights=None, splits=splits, shuffle=42, **options):
-        return InceptionScore(name, extract(weights=weights, **{k: options.pop(k) for k in [*options] if k in ('device', 'sha256', 'extractor')}), splits, shuffle, **options)
+        return InceptionScore(name, extract(weights=weights, **{k: options.pop(k)
+            for k in [*options] if k in ('device', 'sha256', 'extractor')}), splits,
+            shuffle, **options)
     return build
 
+# %% ../nbs/09_metrics.ipynb #82980356
 def _similar(extract):
     def build(name, weights=None, **options):
-        return similarity(name, extract(weights=weights, **{k: options.pop(k) for k in [*options] if k in ('device', 'repo', 'extractor')}), **options)
+        return similarity(name, extract(weights=weights, **{k: options.pop(k)
+            for k in [*options] if k in ('device', 'repo', 'extractor')}),
+            **options)
     return build
 
-def _judge(weights=None, extractor='mini_supervised', device=None): return judge_extractor(extractor, weights, device)
+# %% ../nbs/09_metrics.ipynb #22c46004
+def _judge(weights=None, extractor='mini_supervised', device=None):
+    return judge_extractor(extractor, weights, device)
 
 for _e in [
-    Entry('is', _score(c3d_extractor, 10), 'alone', 'higher', 'Inception Score of clips (C3D, UCF-101)', 'c3d_ucf101.pt', 'A, eq. 17', ('splits', 'shuffle', 'sha256')),
-    Entry('is-mini', _score(_judge, 10), 'alone', 'higher', 'Inception Score of clips (a digit reader)', options=('splits', 'shuffle', 'extractor')),
-    Entry('clip', _similar(clip_extractor), 'alone', 'higher', 'similarity between frames (CLIP)', "'hub', or a folder", 'A, eq. 18', ('repo',)),
-    Entry('clip-mini', _similar(_mini('frame', 'mini_infonce')), 'alone', 'higher', 'similarity between frames (a miniature encoder)', options=('extractor',)),
+    Entry('is', _score(c3d_extractor, 10), 'alone', 'higher',
+    'Inception Score of clips (C3D, UCF-101)', 'c3d_ucf101.pt', 'A, eq. 17',
+    ('splits', 'shuffle', 'sha256')),
+    Entry('is-mini', _score(_judge, 10), 'alone', 'higher',
+    'Inception Score of clips (a digit reader)', options=('splits', 'shuffle',
+    'extractor')),
+    Entry('clip', _similar(clip_extractor), 'alone', 'higher',
+    'similarity between frames (CLIP)', "'hub', or a folder", 'A, eq. 18',
+    ('repo',)),
+    Entry('clip-mini', _similar(_mini('frame', 'mini_infonce')), 'alone', 'higher',
+    'similarity between frames (a miniature encoder)', options=('extractor',)),
 ]: register(_e)
 
 # %% ../nbs/09_metrics.ipynb #457b3baf
 def _pair(score, how):
     def build(name, weights=None, device=None, **facts):
-        if weights: raise ValueError(f'{name} is a formula and takes no weights, not {str(weights)!r}')
+        if weights:
+            raise ValueError(
+                f'{name} is a formula and takes no weights, not {str(weights)!r}')
         return ClipMean(name, score, 'pairs', how=how, **facts)
     return build
 
 for _e in [
-    Entry('psnr', _pair(psnr, 'per frame, peak 2, capped at 100 dB'), 'pairs', 'higher', 'signal to noise of frames', paper='B, sec. 4.1'),
-    Entry('ssim', _pair(ssim, 'per frame, Gaussian window 11, sigma 1.5'), 'pairs', 'higher', 'structural similarity of frames', paper='B, sec. 4.1'),
-    Entry('lpips', lpips, 'pairs', 'lower', "distance of frames in a classifier's layers", 'alexnet-owt-7be5be79.pth', 'B, sec. 4.1', ('net',)),
-    Entry('feature-distance', feature_distance, 'pairs', 'lower', "distance of a miniature encoder's tokens", options=('extractor',)),
-    Entry('read-mini', reading, 'labels', 'higher', 'share that a digit reader reads as its class', options=('extractor',)),
+    Entry('psnr', _pair(psnr, 'per frame, peak 2, capped at 100 dB'), 'pairs',
+    'higher', 'signal to noise of frames', paper='B, sec. 4.1'),
+    Entry('ssim', _pair(ssim, 'per frame, Gaussian window 11, sigma 1.5'), 'pairs',
+    'higher', 'structural similarity of frames', paper='B, sec. 4.1'),
+    Entry('lpips', lpips, 'pairs', 'lower',
+    "distance of frames in a classifier's layers", 'alexnet-owt-7be5be79.pth',
+    'B, sec. 4.1', ('net',)),
+    Entry('feature-distance', feature_distance, 'pairs', 'lower',
+    "distance of a miniature encoder's tokens", options=('extractor',)),
+    Entry('read-mini', reading, 'labels', 'higher',
+    'share that a digit reader reads as its class', options=('extractor',)),
 ]: register(_e)
 
 # %% ../nbs/09_metrics.ipynb #d43489fa
 def load(
-    name:str, # As in `list()`
+    name:str, # As in list()
     weights:str|Path=None, # A path, where the metric needs weights; None: shipped
-    **options, # Of the metric; and facts for its protocol: data, split, stride, seed
+    # Of the metric; and facts for its protocol: data, split, stride, seed
+    **options,
 )->Metric:
     "A metric by name; ValueError lists the names."
-    if name not in registry: raise ValueError(f"no metric {name!r}: there are {', '.join(registry)}")
-    entry = registry[name]; known = (*entry.options, *['real']*(entry.needs == 'real'), 'device', 'data', 'split', 'stride', 'seed')
-    if odd := [k for k in options if k not in known]: raise ValueError(f"{name} has no option {odd[0]!r}: it has {', '.join(known)}")
+    if name not in registry:
+        raise ValueError(f"no metric {name!r}: there are {', '.join(registry)}")
+    entry = registry[name]
+    known = (*entry.options, *['real']*(entry.needs == 'real'), 'device', 'data',
+        'split', 'stride', 'seed')
+    if odd := [k for k in options if k not in known]:
+        raise ValueError(
+            f"{name} has no option {odd[0]!r}: it has {', '.join(known)}")
     return entry.build(name, weights, **options)
 
+# %% ../nbs/09_metrics.ipynb #b07b6d82
 def table()->Table: # One row per metric
-    "Everything in the registry: what it measures, what it needs, what it wants to be, what can be set."
-    return Table([dict(name=e.name, measures=e.what, needs=e.needs, better=e.better, weights=e.weights or 'none, or shipped', options=', '.join(e.options), paper=e.paper) for e in registry.values()])
+    """Everything in the registry: what it measures, what it needs, what it wants
+    to be, what can be set."""
+    return Table([dict(name=e.name, measures=e.what, needs=e.needs, better=e.better,
+        weights=e.weights or 'none, or shipped', options=', '.join(e.options),
+        paper=e.paper) for e in registry.values()])
 
+# %% ../nbs/09_metrics.ipynb #35c3fad1
 def list(): # Names of all metrics, in the registry's order
     "Names that `load` knows."
     return [*registry]

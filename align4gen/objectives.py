@@ -14,51 +14,72 @@ from fastcore.basics import patch
 
 # %% ../nbs/01_objectives.ipynb #58ada6bf
 def expand_time(
-    t:torch.Tensor, # `b` noise times in [0, 1], or one number for all
-    x:torch.Tensor, # `b ...`, what the times belong to
-)->torch.Tensor: # `b 1 1 ...`, ready to multiply `x`
-    "Check noise times and give them the axes of `x`; ValueError for step indices, wrong counts, or (on the CPU) times outside [0, 1]."
-    if isinstance(t, (int, float)): t = torch.tensor(float(t), dtype=torch.promote_types(x.dtype, torch.float32))
-    if not t.is_floating_point(): raise ValueError(f't must be floating point in [0, 1], not {t.dtype}: divide a step index by the number of steps')
-    if t.ndim and tuple(t.shape) != (len(x),): raise ValueError(f't has shape {tuple(t.shape)} but x has {tuple(x.shape)}: give one time per item, shape ({len(x)},)')
-    if t.device.type == 'cpu' and t.numel() and not (t.min() >= 0 and t.max() <= 1): raise ValueError(f't must lie in [0, 1], 1 = noise, got {t.min():g} to {t.max():g}: divide a step index by the number of steps')
+    t:torch.Tensor, # b noise times in [0, 1], or one number for all
+    x:torch.Tensor, # b ..., what the times belong to
+)->torch.Tensor: # b 1 1 ..., ready to multiply x
+    """Check noise times and give them the axes of `x`; ValueError for step
+    indices, wrong counts, or (on the CPU) times outside [0, 1]."""
+    if isinstance(t, (int, float)):
+        t = torch.tensor(float(t), dtype=torch.promote_types(x.dtype,
+            torch.float32))
+    if not t.is_floating_point():
+        raise ValueError(
+            f't must be floating point in [0, 1], not {t.dtype}: divide a step '
+            'index by the number of steps')
+    if t.ndim and tuple(t.shape) != (len(x),):
+        raise ValueError(
+            f't has shape {tuple(t.shape)} but x has {tuple(x.shape)}: give one '
+            f'time per item, shape ({len(x)},)')
+    if t.device.type == 'cpu' and t.numel() and not (t.min() >= 0 and t.max() <= 1):
+        raise ValueError(
+            f't must lie in [0, 1], 1 = noise, got {t.min():g} to {t.max():g}: '
+            'divide a step index by the number of steps')
     return t.to(x.device).reshape(-1, *[1]*(x.ndim-1))
 
 # %% ../nbs/01_objectives.ipynb #78bb9ec8
 class Objective:
-    "How data becomes noise, what the model must say about it, and how to walk back. The base of `Flow` and `Diffusion`."
+    """How data becomes noise, what the model must say about it, and how to walk
+    back. The base of `Flow` and `Diffusion`."""
     def noise(self,
-        x0:torch.Tensor, # `b ...`, clean data
-        t:torch.Tensor, # `b` noise times in [0, 1]
-        eps:torch.Tensor, # Gaussian noise of the shape of `x0`
-    )->torch.Tensor: # `xt`: `x0` at t=0, noise at t=1
+        x0:torch.Tensor, # b ..., clean data
+        t:torch.Tensor, # b noise times in [0, 1]
+        eps:torch.Tensor, # Gaussian noise of the shape of x0
+    )->torch.Tensor: # xt: x0 at t=0, noise at t=1
         "Spoil clean data up to time `t`."
         raise NotImplementedError
-    def target(self, x0:torch.Tensor, t:torch.Tensor, eps:torch.Tensor)->torch.Tensor:
+    def target(self, x0:torch.Tensor, t:torch.Tensor,
+        eps:torch.Tensor)->torch.Tensor:
         "What the model should answer when it sees `noise(x0, t, eps)`."
         raise NotImplementedError
     def to_x0(self,
-        xt:torch.Tensor, # `b ...`, spoiled data
-        t:torch.Tensor, # `b` noise times in [0, 1]
-        pred:torch.Tensor, # The model's answer for `xt`
+        xt:torch.Tensor, # b ..., spoiled data
+        t:torch.Tensor, # b noise times in [0, 1]
+        pred:torch.Tensor, # The model's answer for xt
     )->torch.Tensor: # The clean data that this answer implies
         "Read the model's answer as a guess of the clean data."
         raise NotImplementedError
 
 # %% ../nbs/01_objectives.ipynb #019b6e98
 class Flow(Objective):
-    "A straight line from data to noise and the velocity along it (Align4Gen, eq. 3-4)."
+    """A straight line from data to noise and the velocity along it (Align4Gen, eq.
+    3-4)."""
     def __init__(self,
-        time:str='uniform', # How training draws t: 'uniform', or 'logit-normal' (middle times more often)
-        mean:float=0., # Logit-normal only: above 0 leans towards noise, below 0 towards data
+        # How training draws t: 'uniform', or 'logit-normal' (middle times more
+        # often)
+        time:str='uniform',
+        # Logit-normal only: above 0 leans towards noise, below 0 towards data
+        mean:float=0.,
         std:float=1., # Logit-normal only: smaller keeps closer to the middle
     ):
-        if time not in ('uniform', 'logit-normal'): raise ValueError(f"time is 'uniform' or 'logit-normal', not {time!r}")
+        if time not in ('uniform', 'logit-normal'):
+            raise ValueError(f"time is 'uniform' or 'logit-normal', not {time!r}")
         if std <= 0: raise ValueError(f'std must be above 0, not {std}')
         self.time, self.mean, self.std = time, mean, std
-    def __repr__(self): return f'Flow(time={self.time!r}, mean={self.mean}, std={self.std})'
+    def __repr__(self):
+        return f'Flow(time={self.time!r}, mean={self.mean}, std={self.std})'
     def noise(self, x0:torch.Tensor, t:torch.Tensor, eps:torch.Tensor):
-        same_shape(x0=x0, eps=eps); t = expand_time(t, x0)
+        same_shape(x0=x0, eps=eps)
+        t = expand_time(t, x0)
         return (1-t)*x0 + t*eps
 
 # %% ../nbs/01_objectives.ipynb #9ed51adb
@@ -67,7 +88,10 @@ def same_shape(
 ):
     "Raise a ValueError that names both tensors unless they have the same shape."
     (a, x), (b, y) = tensors.items()
-    if x.shape != y.shape: raise ValueError(f'{a} has shape {tuple(x.shape)} but {b} has {tuple(y.shape)}: they must be equal')
+    if x.shape != y.shape:
+        raise ValueError(
+            f'{a} has shape {tuple(x.shape)} but {b} has {tuple(y.shape)}: they '
+            'must be equal')
 
 # %% ../nbs/01_objectives.ipynb #5aad0b2b
 @patch
@@ -75,6 +99,7 @@ def target(self:Flow, x0:torch.Tensor, t:torch.Tensor, eps:torch.Tensor):
     same_shape(x0=x0, eps=eps)
     return x0 - eps
 
+# %% ../nbs/01_objectives.ipynb #7b859d9c
 @patch
 def to_x0(self:Flow, xt:torch.Tensor, t:torch.Tensor, pred:torch.Tensor):
     same_shape(xt=xt, pred=pred)
@@ -82,11 +107,11 @@ def to_x0(self:Flow, xt:torch.Tensor, t:torch.Tensor, pred:torch.Tensor):
 
 # %% ../nbs/01_objectives.ipynb #8dedacb5
 def draw(
-    fill:callable, # `torch.rand` or `torch.randn`
+    fill:callable, # torch.rand or torch.randn
     size:tuple, # The shape wanted
     device:str|torch.device=None, # Where the numbers are needed
     generator:torch.Generator|None=None, # The source; may live on another device
-)->torch.Tensor: # float32 on `device`
+)->torch.Tensor: # float32 on device
     "Random numbers on any device, the same ones for the same generator."
     home = device if generator is None else generator.device
     numbers = fill(size, device=home, generator=generator)
@@ -98,26 +123,34 @@ def sample_t(self:Flow,
     n:int, # How many times to draw
     device:str|torch.device=None, # Where they are needed
     generator:torch.Generator|None=None, # For repeatable draws
-)->torch.Tensor: # `n` noise times in [0, 1], float32
+)->torch.Tensor: # n noise times in [0, 1], float32
     "Draw training times, evenly or around the middle."
     if self.time == 'uniform': return draw(torch.rand, (n,), device, generator)
-    return (self.mean + self.std*draw(torch.randn, (n,), device, generator)).sigmoid()
+    return (self.mean + self.std*draw(torch.randn, (n,), device,
+        generator)).sigmoid()
 
 # %% ../nbs/01_objectives.ipynb #7292a922
 @patch
 def corrupt(self:Objective,
-    x0:torch.Tensor, # `b ...`, clean data, floating point
-    t:torch.Tensor=None, # `b` noise times in [0, 1] or one number; None draws them
-    eps:torch.Tensor|None=None, # Noise of the shape of `x0`; None draws it
-    generator:torch.Generator|None=None, # For repeatable draws: times first, then noise
-)->tuple: # (`xt`, `t` of shape `b`, `target`)
-    "Make one training example per item: what the model sees, when, and what it should answer."
-    if not x0.is_floating_point(): raise ValueError(f'x0 is {x0.dtype}, but noise needs floating point: scale pixels to [-1, 1] first (data.to_float)')
+    x0:torch.Tensor, # b ..., clean data, floating point
+    t:torch.Tensor=None, # b noise times in [0, 1] or one number; None draws them
+    eps:torch.Tensor|None=None, # Noise of the shape of x0; None draws it
+    # For repeatable draws: times first, then noise
+    generator:torch.Generator|None=None,
+)->tuple: # (xt, t of shape b, target)
+    """Make one training example per item: what the model sees, when, and what it
+    should answer."""
+    if not x0.is_floating_point():
+        raise ValueError(
+            f'x0 is {x0.dtype}, but noise needs floating point: scale pixels to '
+            '[-1, 1] first (data.to_float)')
     if t is None: t = self.sample_t(len(x0), x0.device, generator)
-    if eps is None: eps = draw(torch.randn, x0.shape, x0.device, generator).to(x0.dtype)
+    if eps is None:
+        eps = draw(torch.randn, x0.shape, x0.device, generator).to(x0.dtype)
     t = self.model_time(expand_time(t, x0)).flatten().expand(len(x0))
     return self.noise(x0, t, eps), t, self.target(x0, t, eps)
 
+# %% ../nbs/01_objectives.ipynb #a92aeae0
 @patch
 def model_time(self:Objective, t:torch.Tensor)->torch.Tensor:
     "The nearest times at which this objective can ask the model."
@@ -125,36 +158,45 @@ def model_time(self:Objective, t:torch.Tensor)->torch.Tensor:
 
 # %% ../nbs/01_objectives.ipynb #1c553ee4
 def first_half(
-    out:torch.Tensor, # The model's answer, with the channels of `x` or twice as many
-    x:torch.Tensor, # `b d`, `b c h w` or `b t c h w`
-)->torch.Tensor: # The prediction, in the shape of `x`
+    out:torch.Tensor, # The model's answer, with the channels of x or twice as many
+    x:torch.Tensor, # b d, b c h w or b t c h w
+)->torch.Tensor: # The prediction, in the shape of x
     "Drop the variance channels that a `learn_sigma` model adds."
     if out.shape == x.shape: return out
     axis = x.ndim-3 if x.ndim >= 4 else x.ndim-1
-    doubled = list(x.shape); doubled[axis] *= 2
-    if list(out.shape) != doubled: raise ValueError(f'the model answered {tuple(out.shape)} to an input of {tuple(x.shape)}: expected the same shape, or {tuple(doubled)} with learn_sigma')
+    doubled = list(x.shape)
+    doubled[axis] *= 2
+    if list(out.shape) != doubled:
+        raise ValueError(
+            f'the model answered {tuple(out.shape)} to an input of '
+            f'{tuple(x.shape)}: expected the same shape, or {tuple(doubled)} with '
+            'learn_sigma')
     return out.narrow(axis, 0, x.shape[axis])
 
 # %% ../nbs/01_objectives.ipynb #6edee403
 @patch
 def error(self:Objective,
-    out:torch.Tensor, # The model's answer to `xt`
-    target:torch.Tensor, # From `corrupt`
-)->torch.Tensor: # `b`, float32
-    "Squared error of every item, averaged over its numbers: the part of the loss that each item is to blame for."
-    return (first_half(out, target).float() - target.float()).square().flatten(1).mean(1)
+    out:torch.Tensor, # The model's answer to xt
+    target:torch.Tensor, # From corrupt
+)->torch.Tensor: # b, float32
+    """Squared error of every item, averaged over its numbers: the part of the loss
+    that each item is to blame for."""
+    return (first_half(out, target).float() - target.float()).square().flatten(
+        1).mean(1)
 
+# %% ../nbs/01_objectives.ipynb #c5fc90c6
 @patch
 def loss(self:Objective,
-    model:callable, # Any callable: `model(x, t)`, or `model(x, t, y)` when `y` is given
-    x0:torch.Tensor, # `b ...`, clean data
-    y:torch.Tensor|None=None, # `b` labels, or another condition the model takes
-    t:torch.Tensor=None, # `b` noise times; None draws them
+    model:callable, # Any callable: model(x, t), or model(x, t, y) when y is given
+    x0:torch.Tensor, # b ..., clean data
+    y:torch.Tensor|None=None, # b labels, or another condition the model takes
+    t:torch.Tensor=None, # b noise times; None draws them
     eps:torch.Tensor|None=None, # Noise; None draws it
     generator:torch.Generator|None=None, # For repeatable draws
     **conditions, # Passed on to the model
 )->torch.Tensor: # Scalar, float32
-    "Mean squared error between the model's answer and the target (Align4Gen, eq. 2 and 4)."
+    """Mean squared error between the model's answer and the target (Align4Gen, eq.
+    2 and 4)."""
     xt, t, target = self.corrupt(x0, t, eps, generator)
     out = model(xt, t, **conditions) if y is None else model(xt, t, y, **conditions)
     return self.error(out, target).mean()
@@ -163,31 +205,34 @@ def loss(self:Objective,
 @patch
 def times(self:Flow,
     steps:int, # How many times to ask the model, 1 or more
-)->list: # `steps` numbers, falling; the last step leads from the last time to clean data
+)->list: # steps numbers, falling; the last step leads from the last time to clean data
     "The times at which Euler's method asks the model: 1, then evenly down."
     if steps < 1: raise ValueError(f'steps must be 1 or more, not {steps}')
     return [1 - i/steps for i in range(steps)]
 
+# %% ../nbs/01_objectives.ipynb #3bcbe96b
 @patch
 def step(self:Flow,
-    xt:torch.Tensor, # `b ...` at time `t`
+    xt:torch.Tensor, # b ... at time t
     t:float, # Time now
-    s:float|None, # Time wanted, below `t`; None for clean data
-    pred:torch.Tensor, # The model's velocity at `xt`
-)->torch.Tensor: # `b ...` at time `s`
+    s:float|None, # Time wanted, below t; None for clean data
+    pred:torch.Tensor, # The model's velocity at xt
+)->torch.Tensor: # b ... at time s
     "One Euler step (Align4Gen, Algorithm 2, line 8)."
     return xt + pred*(t - (s or 0.))
 
 # %% ../nbs/01_objectives.ipynb #beb894ed
 def euler(
     objective:Objective, # Says when to ask and how to step
-    ask:callable, # `ask(x, t)`: the model's answer at `x` and time `t`
-    x:torch.Tensor, # `b ...`, noise
+    ask:callable, # ask(x, t): the model's answer at x and time t
+    x:torch.Tensor, # b ..., noise
     steps:int, # How many times to ask
-)->torch.Tensor: # `b ...`, data
-    "One question for every step: Euler's method on a `Flow`, DDIM on a `Diffusion`."
+)->torch.Tensor: # b ..., data
+    """One question for every step: Euler's method on a `Flow`, DDIM on a
+    `Diffusion`."""
     times = objective.times(steps)
-    for t, s in zip(times, [*times[1:], None]): x = objective.step(x, t, s, ask(x, t))
+    for t, s in zip(times, [*times[1:], None]):
+        x = objective.step(x, t, s, ask(x, t))
     return x
 
 samplers = dict(euler=euler, ddim=euler)
@@ -196,18 +241,28 @@ samplers = dict(euler=euler, ddim=euler)
 @patch
 @torch.no_grad()
 def sample(self:Objective,
-    model:callable, # Any callable: `model(x, t)`, or `model(x, t, y)` when `y` is given; in eval mode
-    noise:torch.Tensor, # `b ...`, standard Gaussian
+    # Any callable: model(x, t), or model(x, t, y) when y is given; in eval mode
+    model:callable,
+    noise:torch.Tensor, # b ..., standard Gaussian
     steps:int=50, # How many times to ask the model
-    y:torch.Tensor|None=None, # `b` labels
-    guidance:float=1., # Classifier-free guidance; 1 is off, more follows the label harder
-    null:int|None=None, # The label that means 'no label', usually num_classes; needed for guidance
-    callback:callable=None, # Called at every question as `callback(i, t, x, x0)`: what the model saw, and the clean data it implies
-    sampler:str=None, # A name in `samplers`, or a function of their shape; None is `euler`, which is DDIM on a Diffusion
-)->torch.Tensor: # `b ...`, data
-    "Walk from noise to data; deterministic, the same signature for every objective and every sampler."
+    y:torch.Tensor|None=None, # b labels
+    # Classifier-free guidance; 1 is off, more follows the label harder
+    guidance:float=1.,
+    # The label that means 'no label', usually num_classes; needed for guidance
+    null:int|None=None,
+    # Called at every question as callback(i, t, x, x0): what the model saw, and the
+    # clean data it implies
+    callback:callable=None,
+    # A name in samplers, or a function of their shape; None is euler, which is DDIM
+    # on a Diffusion
+    sampler:str=None,
+)->torch.Tensor: # b ..., data
+    """Walk from noise to data; deterministic, the same signature for every
+    objective and every sampler."""
     x, number = noise.to(torch.promote_types(noise.dtype, torch.float32)), count()
-    if y is not None and len(y) != len(x): raise ValueError(f'{len(y)} labels y for {len(x)} noises: give one label per item')
+    if y is not None and len(y) != len(x):
+        raise ValueError(
+            f'{len(y)} labels y for {len(x)} noises: give one label per item')
     def ask(x, t):
         now = torch.full((len(x),), t, dtype=x.dtype, device=x.device)
         pred = predict(model, x.to(noise.dtype), now, y, guidance, null).to(x.dtype)
@@ -215,44 +270,58 @@ def sample(self:Objective,
         return pred
     return find_sampler(sampler, steps)(self, ask, x, steps).to(noise.dtype)
 
+# %% ../nbs/01_objectives.ipynb #671dd500
 def find_sampler(
-    sampler:str, # As in `sample`
+    sampler:str, # As in sample
     steps:int=1, # How many times it may ask
-)->callable: # Of the shape of `euler`
+)->callable: # Of the shape of euler
     "A sampler by its name; ValueError lists the names."
     if steps < 1: raise ValueError(f'steps must be 1 or more, not {steps}')
     if callable(sampler): return sampler
-    if sampler is not None and sampler not in samplers: raise ValueError(f'sampler is one of {", ".join(samplers)}, not {sampler!r}')
+    if sampler is not None and sampler not in samplers:
+        raise ValueError(
+            f'sampler is one of {", ".join(samplers)}, not {sampler!r}')
     return samplers[sampler or 'euler']
 
 # %% ../nbs/01_objectives.ipynb #a8c88e1a
 def predict(
-    model:callable, # Any callable: `model(x, t)`, or `model(x, t, y)` when `y` is given
-    x:torch.Tensor, # `b ...`
-    t:torch.Tensor, # `b` noise times
-    y:torch.Tensor|None=None, # `b` labels
+    model:callable, # Any callable: model(x, t), or model(x, t, y) when y is given
+    x:torch.Tensor, # b ...
+    t:torch.Tensor, # b noise times
+    y:torch.Tensor|None=None, # b labels
     guidance:float=1., # 1 is off
     null:int|None=None, # The label that means 'no label'
-)->torch.Tensor: # The shape of `x`
-    "Ask the model once; with guidance, ask with and without the label in one batch and go further the labelled way."
-    if guidance == 1: return first_half(model(x, t) if y is None else model(x, t, y), x)
-    if y is None or null is None: raise ValueError(f'guidance={guidance} needs labels y and null, the index of the "no label" class (usually num_classes)')
+)->torch.Tensor: # The shape of x
+    """Ask the model once; with guidance, ask with and without the label in one
+    batch and go further the labelled way."""
+    if guidance == 1:
+        return first_half(model(x, t) if y is None else model(x, t, y), x)
+    if y is None or null is None:
+        raise ValueError(
+            f'guidance={guidance} needs labels y and null, the index of the "no '
+            'label" class (usually num_classes)')
     twice = torch.cat([x, x])
-    both = first_half(model(twice, torch.cat([t, t]), torch.cat([y, torch.full_like(y, null)])), twice)
+    both = first_half(model(twice, torch.cat([t, t]),
+        torch.cat([y, torch.full_like(y, null)])), twice)
     labelled, plain = both.chunk(2)
     return plain + guidance*(labelled - plain)
 
 # %% ../nbs/01_objectives.ipynb #abb705e3
 class Diffusion(Objective):
-    "A thousand small steps of noise, and the noise itself as the answer (Align4Gen, eq. 1-2)."
+    """A thousand small steps of noise, and the noise itself as the answer
+    (Align4Gen, eq. 1-2)."""
     def __init__(self,
         levels:int=1000, # How many noise levels there are; t = index/levels
         beta_start:float=1e-4, # Noise variance added by the first step
-        beta_end:float=.02, # Noise variance added by the last step; linear in between
+        # Noise variance added by the last step; linear in between
+        beta_end:float=.02,
     ):
         self.levels, self.beta_start, self.beta_end = levels, beta_start, beta_end
-        self.alpha_bar = (1 - torch.linspace(beta_start, beta_end, levels, device='cpu')).cumprod(0)
-    def __repr__(self): return f'Diffusion(levels={self.levels}, beta_start={self.beta_start}, beta_end={self.beta_end})'
+        self.alpha_bar = (1 - torch.linspace(beta_start, beta_end, levels,
+            device='cpu')).cumprod(0)
+    def __repr__(self):
+        return (f'Diffusion(levels={self.levels}, beta_start={self.beta_start}, '
+            f'beta_end={self.beta_end})')
     def index(self, t:torch.Tensor)->torch.Tensor:
         "The noise level, 0 to levels-1, that a time in [0, 1] stands for."
         return (t*self.levels).round().long().clamp(max=self.levels-1)
@@ -261,50 +330,66 @@ class Diffusion(Objective):
 # %% ../nbs/01_objectives.ipynb #383a0f0e
 @patch
 def data_share(self:Diffusion,
-    t:torch.Tensor, # `b` noise times in [0, 1]
-    x:torch.Tensor, # `b ...`
-)->torch.Tensor: # `b 1 1 ...`: how much of the variance of `xt` is data
+    t:torch.Tensor, # b noise times in [0, 1]
+    x:torch.Tensor, # b ...
+)->torch.Tensor: # b 1 1 ...: how much of the variance of xt is data
     "Alpha-bar of every item, with the axes of `x`."
-    return self.alpha_bar.to(x.device, torch.promote_types(x.dtype, torch.float32))[self.index(expand_time(t, x))]
+    return self.alpha_bar.to(x.device, torch.promote_types(x.dtype, torch.float32))[
+        self.index(expand_time(t, x))]
 
+# %% ../nbs/01_objectives.ipynb #e5987b7b
 @patch
 def noise(self:Diffusion, x0:torch.Tensor, t:torch.Tensor, eps:torch.Tensor):
-    same_shape(x0=x0, eps=eps); a = self.data_share(t, x0)
+    same_shape(x0=x0, eps=eps)
+    a = self.data_share(t, x0)
     return a.sqrt()*x0 + (1-a).sqrt()*eps
 
+# %% ../nbs/01_objectives.ipynb #eee5cee7
 @patch
 def target(self:Diffusion, x0:torch.Tensor, t:torch.Tensor, eps:torch.Tensor):
     same_shape(x0=x0, eps=eps)
     return eps
 
+# %% ../nbs/01_objectives.ipynb #ec97c839
 @patch
 def to_x0(self:Diffusion, xt:torch.Tensor, t:torch.Tensor, pred:torch.Tensor):
-    same_shape(xt=xt, pred=pred); a = self.data_share(t, xt)
+    same_shape(xt=xt, pred=pred)
+    a = self.data_share(t, xt)
     return (xt - (1-a).sqrt()*pred) / a.sqrt()
 
+# %% ../nbs/01_objectives.ipynb #ca6c5767
 @patch
-def sample_t(self:Diffusion, n:int, device:str|torch.device=None, generator:torch.Generator=None):
-    return (draw(torch.rand, (n,), device, generator)*self.levels).floor() / self.levels
+def sample_t(self:Diffusion, n:int, device:str|torch.device=None,
+    generator:torch.Generator=None):
+    return ((draw(torch.rand, (n,), device,
+        generator)*self.levels).floor() / self.levels)
 
 # %% ../nbs/01_objectives.ipynb #b19f1874
 @patch
 def times(self:Diffusion, steps:int):
-    if not 1 <= steps <= self.levels: raise ValueError(f'steps must be 1 to {self.levels}, not {steps}')
+    if not 1 <= steps <= self.levels:
+        raise ValueError(f'steps must be 1 to {self.levels}, not {steps}')
     return [i * (self.levels//steps) / self.levels for i in reversed(range(steps))]
 
+# %% ../nbs/01_objectives.ipynb #801c6dcc
 @patch
-def step(self:Diffusion, xt:torch.Tensor, t:torch.Tensor, s:torch.Tensor, pred:torch.Tensor):
-    "One DDIM step with eta 0: guess the clean data, then noise it again with the same noise."
+def step(self:Diffusion, xt:torch.Tensor, t:torch.Tensor, s:torch.Tensor,
+    pred:torch.Tensor):
+    """One DDIM step with eta 0: guess the clean data, then noise it again with the
+    same noise."""
     x0 = self.to_x0(xt, t, pred)
     return x0 if s is None else self.noise(x0, s, pred)
 
 # %% ../nbs/01_objectives.ipynb #2ff69811
-def heun(objective:Objective, ask:callable, x:torch.Tensor, steps:int)->torch.Tensor:
-    "Two questions for a step, at its start and at its end, and the mean of both; 50 questions are 26 steps."
+def heun(objective:Objective, ask:callable, x:torch.Tensor,
+    steps:int)->torch.Tensor:
+    """Two questions for a step, at its start and at its end, and the mean of both;
+    50 questions are 26 steps."""
     times = objective.times(steps//2 + 1)
     for i, (t, s) in enumerate(zip(times, [*times[1:], None])):
         pred = ask(x, t)
-        if s is not None and (i > 0 or steps % 2): pred = (pred + ask(objective.step(x, t, s, pred), s)) / 2
+        if s is not None and (i > 0 or steps % 2):
+            pred = (pred + ask(objective.step(x, t, s, pred), s)) / 2
         x = objective.step(x, t, s, pred)
     return x
 
@@ -314,12 +399,14 @@ samplers['heun'] = heun
 @patch
 def shares(self:Objective,
     t:float|None, # A noise time; None is clean data
-)->tuple: # (a, b), floats: `noise(x0, t, eps)` is `a*x0 + b*eps`
+)->tuple: # (a, b), floats: noise(x0, t, eps) is a*x0 + b*eps
     "How much data and how much noise there is at a time."
     if t is None: return 1., 0.
-    one, nil = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    one, nil = (torch.ones(1, dtype=torch.float64), torch.zeros(1,
+        dtype=torch.float64))
     return self.noise(one, t, nil).item(), self.noise(nil, t, one).item()
 
+# %% ../nbs/01_objectives.ipynb #1a815948
 def log_snr(
     a:float, # Share of data, 0 or more
     b:float, # Share of noise, 0 or more
@@ -329,12 +416,16 @@ def log_snr(
 
 # %% ../nbs/01_objectives.ipynb #26d377f0
 def dpm(objective:Objective, ask:callable, x:torch.Tensor, steps:int)->torch.Tensor:
-    "DPM-Solver++ 2M: one question for a step, and a line through the last two guesses of the clean data."
-    times, old = objective.times(steps), None                             # old: (log-SNR, guess) of the step before
+    """DPM-Solver++ 2M: one question for a step, and a line through the last two
+    guesses of the clean data."""
+    # old: (log-SNR, guess) of the step before
+    times, old = objective.times(steps), None
     for t, s in zip(times, [*times[1:], None]):
         (a, b), (c, d) = objective.shares(t), objective.shares(s)
-        now, end, guess = log_snr(a, b), log_snr(c, d), objective.to_x0(x, t, ask(x, t))
-        line = guess if old is None or s is None else guess + (guess - old[1]) * (end - now)/(2*(now - old[0]))
+        now, end, guess = (log_snr(a, b), log_snr(c, d), objective.to_x0(x, t,
+            ask(x, t)))
+        line = (guess if old is None or s is None else guess
+            + (guess - old[1]) * (end - now)/(2*(now - old[0])))
         x, old = x*(d/b) - c*math.expm1(now - end)*line, (now, guess)
     return x
 
@@ -343,9 +434,10 @@ samplers['dpm++2m'] = dpm
 # %% ../nbs/01_objectives.ipynb #26d6894a
 def objective(
     name:str, # 'flow' or 'diffusion'
-    **options, # Arguments of `Flow` or `Diffusion`
+    **options, # Arguments of Flow or Diffusion
 )->Objective:
     "An objective by its name, for configurations."
     kinds = dict(flow=Flow, diffusion=Diffusion)
-    if name not in kinds: raise ValueError(f'objective is one of {list(kinds)}, not {name!r}')
+    if name not in kinds:
+        raise ValueError(f'objective is one of {list(kinds)}, not {name!r}')
     return kinds[name](**options)

@@ -24,13 +24,27 @@ def video_frames(
     channels:int=3, # How many channels the frames must have
     stride:int=1, # Height and width must be multiples of it
 )->torch.Tensor: # (b t) c h w
-    "Frames of a batch of videos, in order; ValueError that names what is wrong with the shape."
-    if video.ndim != 5: raise ValueError(f'a video batch is b t c h w (5 axes), not {tuple(video.shape)}: one clip needs video[None]')
-    if not video.is_floating_point(): raise ValueError(f'a video is floating point in [-1, 1], not {video.dtype}: see data.to_float')
+    """Frames of a batch of videos, in order; ValueError that names what is wrong
+    with the shape."""
+    if video.ndim != 5:
+        raise ValueError(
+            f'a video batch is b t c h w (5 axes), not {tuple(video.shape)}: one '
+            'clip needs video[None]')
+    if not video.is_floating_point():
+        raise ValueError(
+            f'a video is floating point in [-1, 1], not {video.dtype}: see '
+            'data.to_float')
     h, w = video.shape[-2:]
-    if 0 in video.shape: raise ValueError(f'an empty batch: b t c h w = {tuple(video.shape)}')
-    if video.shape[2] != channels: raise ValueError(f'{channels} channels on axis 2 of b t c h w, not {video.shape[2]} in {tuple(video.shape)}')
-    if h % stride or w % stride: raise ValueError(f'height and width must be multiples of {stride}, not {h} x {w}: crop or resize first')
+    if 0 in video.shape:
+        raise ValueError(f'an empty batch: b t c h w = {tuple(video.shape)}')
+    if video.shape[2] != channels:
+        raise ValueError(
+            f'{channels} channels on axis 2 of b t c h w, not {video.shape[2]} in '
+            f'{tuple(video.shape)}')
+    if h % stride or w % stride:
+        raise ValueError(
+            f'height and width must be multiples of {stride}, not {h} x {w}: crop '
+            'or resize first')
     return rearrange(video, 'b t c h w -> (b t) c h w')
 
 # %% ../nbs/03_vae.ipynb #e8591232
@@ -49,86 +63,109 @@ def each_chunk(
     x:torch.Tensor, # n ...
     chunk:int, # At most so many rows at once
     dtype:torch.dtype=None, # Autocast to this type; None: no autocast
-): # What `run(x)` would give, in float32
+): # What run(x) would give, in float32
     "Run something over the rows of a tensor in pieces, so that memory has a bound."
     with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
         parts = [run(piece) for piece in x.split(chunk)]
-    if isinstance(parts[0], tuple): return tuple(torch.cat(p).float() for p in zip(*parts))
+    if isinstance(parts[0], tuple):
+        return tuple(torch.cat(p).float() for p in zip(*parts))
     return torch.cat(parts).float()
 
 # %% ../nbs/03_vae.ipynb #1fb3ec75
 def latent_scale(
-    config:dict, # A diffusers VAE's config, with `latent_channels`
+    config:dict, # A diffusers VAE's config, with latent_channels
 )->tuple: # (mean, std), each (c, 1, 1): scaled latent = (z - mean) / std
-    "What a VAE's config says about its scaling: measured per channel if there, else one shift and one factor."
+    """What a VAE's config says about its scaling: measured per channel if there,
+    else one shift and one factor."""
     get, shape = config.get, (config['latent_channels'], 1, 1)
     if get('latents_mean') is not None and get('latents_std') is not None:
-        return torch.tensor(get('latents_mean')).reshape(shape), torch.tensor(get('latents_std')).reshape(shape)
-    return torch.full(shape, float(get('shift_factor') or 0)), torch.full(shape, 1 / get('scaling_factor'))
+        return (torch.tensor(get('latents_mean')).reshape(shape),
+            torch.tensor(get('latents_std')).reshape(shape))
+    return (torch.full(shape, float(get('shift_factor') or 0)), torch.full(shape,
+        1 / get('scaling_factor')))
 
 # %% ../nbs/03_vae.ipynb #c736cd13
 def channels_and_stride(
     config:dict, # A diffusers VAE's config
 )->tuple: # (channels of a latent, pixels per latent pixel)
     "The shape of what a VAE makes: every level but one halves the sides."
-    return config['latent_channels'], 2**(len(config.get('block_out_channels') or config['encoder_block_out_channels']) - 1)
+    return (config['latent_channels'], 2**(len(config.get('block_out_channels')
+        or config['encoder_block_out_channels']) - 1))
 
+# %% ../nbs/03_vae.ipynb #df8299fb
 class FrameVAE(nn.Module):
-    "A frozen image autoencoder applied to every frame of a video; it owns the scaling of its latents."
-    temporal_stride = 1                                                      # video frames to a latent
+    """A frozen image autoencoder applied to every frame of a video; it owns the
+    scaling of its latents."""
+    # video frames to a latent
+    temporal_stride = 1
     def __init__(self,
         model, # A diffusers AutoencoderKL or AutoencoderTiny
         name:str='custom', # What to call it in reports
         chunk:int=256, # At most so many frames at once
-        dtype:torch.dtype=None, # Run under autocast to this type, e.g. torch.bfloat16; None: as the weights are
+        # Run under autocast to this type, e.g. torch.bfloat16; None: as the weights
+        # are
+        dtype:torch.dtype=None,
     ):
         super().__init__()
-        self.model, self.name, self.chunk, self.dtype = model.eval().requires_grad_(False), name, chunk, dtype
+        self.model, self.name, self.chunk, self.dtype = (
+            model.eval().requires_grad_(
+            False), name, chunk, dtype)
         self.channels, self.stride = channels_and_stride(model.config)
-        for k, v in zip(('mean', 'std'), latent_scale(model.config)): self.register_buffer(k, v)
+        for k, v in zip(('mean', 'std'), latent_scale(model.config)):
+            self.register_buffer(k, v)
 
-    def train(self, mode=True): return super().train(False)                  # frozen: it stays in eval mode
-    def __repr__(self): return f'FrameVAE({self.name!r}, channels={self.channels}, stride={self.stride})'
+    # frozen: it stays in eval mode
+    def train(self, mode=True): return super().train(False)
+    def __repr__(self):
+        return (f'FrameVAE({self.name!r}, channels={self.channels}, '
+            f'stride={self.stride})')
 
 # %% ../nbs/03_vae.ipynb #e7a267da
 @patch
 @torch.no_grad()
 def encode_moments(self:FrameVAE,
-    video:torch.Tensor, # b t 3 h w in [-1, 1]; h, w multiples of `stride`
+    video:torch.Tensor, # b t 3 h w in [-1, 1]; h, w multiples of stride
 )->tuple: # (mean, std) of the latents, each b t c h/stride w/stride, scaled
-    "The posterior of every latent; sample it again whenever you like without running the encoder."
+    """The posterior of every latent; sample it again whenever you like without
+    running the encoder."""
     frames = video_frames(video, 3, self.stride).to(self.model.dtype)
-    mean, std = each_chunk(lambda x: posterior(self.model, x), frames, self.chunk, self.dtype)
-    return tuple(rearrange(z, '(b t) c h w -> b t c h w', b=len(video)) for z in ((mean - self.mean)/self.std, std/self.std))
+    mean, std = each_chunk(lambda x: posterior(self.model, x), frames, self.chunk,
+        self.dtype)
+    return tuple(rearrange(z, '(b t) c h w -> b t c h w', b=len(video))
+        for z in ((mean - self.mean)/self.std, std/self.std))
 
 # %% ../nbs/03_vae.ipynb #bba6f322
 @patch
 def encode(self:FrameVAE,
-    video:torch.Tensor, # b t 3 h w in [-1, 1]; h, w multiples of `stride`
+    video:torch.Tensor, # b t 3 h w in [-1, 1]; h, w multiples of stride
     sample:bool=False, # Draw from the posterior instead of taking its mode
     generator:torch.Generator=None, # Makes the draw repeatable
 )->torch.Tensor: # b t c h/stride w/stride, scaled: ready for a model that expects unit noise
     "Video to scaled latents."
     mean, std = self.encode_moments(video)
     if not sample: return mean
-    return mean + std * torch.randn(mean.shape, generator=generator, device=mean.device)
+    return (mean + std * torch.randn(mean.shape, generator=generator,
+        device=mean.device))
 
 # %% ../nbs/03_vae.ipynb #ff5d9681
 @patch
 @torch.no_grad()
 def decode(self:FrameVAE,
-    latents:torch.Tensor, # b t c h w, scaled, as `encode` gives them
+    latents:torch.Tensor, # b t c h w, scaled, as encode gives them
 )->torch.Tensor: # b t 3 h*stride w*stride in [-1, 1]
     "Scaled latents back to video."
     z = video_frames(latents, self.channels).float() * self.std + self.mean
-    frames = each_chunk(lambda x: self.model.decode(x).sample, z.to(self.model.dtype), self.chunk, self.dtype)
-    return rearrange(frames.clamp(-1, 1), '(b t) c h w -> b t c h w', b=len(latents))
+    frames = each_chunk(lambda x: self.model.decode(x).sample,
+        z.to(self.model.dtype), self.chunk, self.dtype)
+    return rearrange(frames.clamp(-1, 1), '(b t) c h w -> b t c h w',
+        b=len(latents))
 
 # %% ../nbs/03_vae.ipynb #14510c78
 class PixelVAE(nn.Module):
     "Pixels as they are, behind the same contract: 3 channels, stride 1."
     name, channels, stride, temporal_stride = 'pixels', 3, 1, 1
-    def encode_moments(self, video): return self.encode(video), torch.zeros_like(video)
+    def encode_moments(self, video):
+        return self.encode(video), torch.zeros_like(video)
     def encode(self, video, sample:bool=False, generator:torch.Generator=None):
         video_frames(video)
         return video
@@ -144,26 +181,33 @@ def weights_folder()->Path: # Where the package keeps its weights
 
 # %% ../nbs/03_vae.ipynb #ff367473
 def shipped(
-    name:str, # As in `ship`, e.g. 'vae_mini'
+    name:str, # As in ship, e.g. 'vae_mini'
     folder:str|Path=None, # Another folder than the package's
 )->tuple: # (state dict of float32 tensors, card as a dict)
     "Weights and their card; FileNotFoundError that says how to make them."
     path = Path(folder or weights_folder()) / f'{name}.safetensors'
-    if not path.is_file(): raise FileNotFoundError(f'no weights {path}: `align4gen_lab miniatures` trains the miniature models')
-    state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'no weights {path}: `align4gen_lab miniatures` trains the miniature '
+            'models')
+    state = {k: v.float() if v.is_floating_point() else v for k,
+        v in load_file(path).items()}
     return state, json.loads(path.with_suffix('.json').read_text())
 
 # %% ../nbs/03_vae.ipynb #20079467
 def ship(
     name:str, # The files are called NAME.safetensors and NAME.json
     state:dict, # Name -> tensor; floating point is stored as float16
-    card:dict, # What a reader must know: data, steps, seed, measured quality, command
+    # What a reader must know: data, steps, seed, measured quality, command
+    card:dict,
     folder:str|Path=None, # Default: the package's weights folder
 )->Path: # The safetensors file
     "Store weights in half precision with their card."
     path = Path(folder or weights_folder()) / f'{name}.safetensors'
-    half = {k: (v.half() if v.is_floating_point() else v).detach().cpu().contiguous() for k, v in state.items()}
-    bad = [k for k, v in half.items() if v.is_floating_point() and not v.isfinite().all()]
+    half = {k: (v.half() if v.is_floating_point()
+        else v).detach().cpu().contiguous() for k, v in state.items()}
+    bad = [k for k, v in half.items() if v.is_floating_point()
+        and not v.isfinite().all()]
     if bad: raise ValueError(f'{name}: {bad[0]} is not finite in float16')
     write_json(path.with_suffix('.json'), card)
     return replace_file(path, lambda part: save_file(half, part))
@@ -174,69 +218,97 @@ def fetch(
     patterns:list, # File names in it, list of str
     name:str, # The model's name here, for the message
 )->Path: # Local folder that holds the files
-    "Files from the Hugging Face Hub, or from its local cache; one clear OSError within seconds if they cannot be had."
+    """Files from the Hugging Face Hub, or from its local cache; one clear OSError
+    within seconds if they cannot be had."""
     import huggingface_hub as hub
     try:
-        folder = Path(hub.snapshot_download(repo, allow_patterns=list(patterns), etag_timeout=4))
+        folder = Path(hub.snapshot_download(repo, allow_patterns=list(patterns),
+            etag_timeout=4))
         missing = [p for p in patterns if not (folder/p).is_file()]
         if not missing: return folder
         why = f'{missing} not in {folder}'
-    except (OSError, ValueError, hub.errors.HfHubHTTPError) as e: why = f'{type(e).__name__}: {str(e).splitlines()[0]}'
-    raise OSError(f"{name}: could not fetch {', '.join(patterns)} from https://huggingface.co/{repo} ({why}). "
-                  f"Download the files elsewhere, put them in a folder, and pass its path: load('{name}', weights='path/to/folder')") from None
+    except (OSError, ValueError, hub.errors.HfHubHTTPError) as e:
+        why = f'{type(e).__name__}: {str(e).splitlines()[0]}'
+    raise OSError(
+        f"{name}: could not fetch {', '.join(patterns)} from "
+        f"https://huggingface.co/{repo} ({why}). "
+                  "Download the files elsewhere, put them in a folder, and pass "
+                  f"its path: load('{name}', weights='path/to/folder')") from None
 
 # %% ../nbs/03_vae.ipynb #5649a336
 def safetensors_file(
     path:str|Path, # A .safetensors file, or a folder that holds one
     name:str, # The model's name, for the message
 )->Path:
-    "The one weight file a path means; FileNotFoundError or ValueError if there is none. Pickles are never read."
+    """The one weight file a path means; FileNotFoundError or ValueError if there
+    is none. Pickles are never read."""
     path = Path(path)
     if path.is_dir():
         found = sorted(path.glob('*.safetensors'))
-        if len(found) != 1: raise FileNotFoundError(f'{name}: {len(found)} .safetensors files in {path}, exactly one is expected; name the file')
+        if len(found) != 1:
+            raise FileNotFoundError(
+                f'{name}: {len(found)} .safetensors files in {path}, exactly one '
+                'is expected; name the file')
         return found[0]
     if not path.is_file(): raise FileNotFoundError(f'{name}: no weights at {path}')
-    if path.suffix != '.safetensors': raise ValueError(f'{name}: {path.name} is not a .safetensors file, and nothing else is read')
+    if path.suffix != '.safetensors':
+        raise ValueError(
+            f'{name}: {path.name} is not a .safetensors file, and nothing else is '
+            'read')
     return path
 
 # %% ../nbs/03_vae.ipynb #c66aaed1
-_renamed = {f'.{a}.': f'.{b}.' for a, b in dict(query='to_q', key='to_k', value='to_v', proj_attn='to_out.0').items()}
+_renamed = {f'.{a}.': f'.{b}.' for a, b in dict(query='to_q', key='to_k',
+    value='to_v', proj_attn='to_out.0').items()}
 
 def load_weights(
     model:nn.Module, # Changed in place
     path:str|Path, # A .safetensors file, or a folder that holds one
     name:str='model', # For the message
 )->nn.Module: # The same model
-    "Load a state dict, all keys or none; old diffusers names of attention layers are understood."
+    """Load a state dict, all keys or none; old diffusers names of attention layers
+    are understood."""
     state = load_file(safetensors_file(path, name))
     for old, new in _renamed.items():
-        state = {k.replace(old, new) if 'attentions' in k else k: v for k, v in state.items()}
+        state = {k.replace(old, new) if 'attentions' in k else k: v for k,
+            v in state.items()}
     own = model.state_dict()
-    odd = sorted(own.keys() ^ state.keys()) or [k for k in own if own[k].shape != state[k].shape]
-    if odd: raise ValueError(f'{name}: {path} does not fit the model, {len(odd)} entries differ, e.g. {odd[0]}')
+    odd = (sorted(own.keys() ^ state.keys()) or [k for k in own
+        if own[k].shape != state[k].shape])
+    if odd:
+        raise ValueError(
+            f'{name}: {path} does not fit the model, {len(odd)} entries differ, '
+            f'e.g. {odd[0]}')
     model.load_state_dict(state)
     return model
 
 # %% ../nbs/03_vae.ipynb #fa65cd84
 def sd14_vae()->AutoencoderKL: # 83.7M parameters
     "The autoencoder of Stable Diffusion v1.4, with random weights."
-    return AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, sample_size=512,
-        down_block_types=('DownEncoderBlock2D',)*4, up_block_types=('UpDecoderBlock2D',)*4, scaling_factor=.18215)
+    return AutoencoderKL(block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2, latent_channels=4, sample_size=512,
+        down_block_types=('DownEncoderBlock2D',)*4,
+        up_block_types=('UpDecoderBlock2D',)*4, scaling_factor=.18215)
 
 # %% ../nbs/03_vae.ipynb #c1181ef9
 def mini_vae(
-    latents_mean:list=None, # One number per latent channel, measured on training frames
+    # One number per latent channel, measured on training frames
+    latents_mean:list=None,
     latents_std:list=None, # Likewise
 )->AutoencoderKL: # 0.92M parameters
-    "The miniature: three levels for 16 px frames, 4 channels on a 4 x 4 grid, random weights."
-    return AutoencoderKL(block_out_channels=(32, 64, 64), layers_per_block=1, latent_channels=4, norm_num_groups=8, sample_size=16,
-        down_block_types=('DownEncoderBlock2D',)*3, up_block_types=('UpDecoderBlock2D',)*3, mid_block_add_attention=False,
+    """The miniature: three levels for 16 px frames, 4 channels on a 4 x 4 grid,
+    random weights."""
+    return AutoencoderKL(block_out_channels=(32, 64, 64), layers_per_block=1,
+        latent_channels=4, norm_num_groups=8, sample_size=16,
+        down_block_types=('DownEncoderBlock2D',)*3,
+        up_block_types=('UpDecoderBlock2D',)*3, mid_block_add_attention=False,
         latents_mean=latents_mean, latents_std=latents_std)
 
 # %% ../nbs/03_vae.ipynb #2a552a12
 def trained_mini_vae(
-    weights:str|Path=None, # A .safetensors file made by `ship`, or a folder with vae_mini.safetensors; None: the package's
+    # A .safetensors file made by ship, or a folder with vae_mini.safetensors; None:
+    # the package's
+    weights:str|Path=None,
 )->AutoencoderKL: # With its measured scaling in its config
     "The miniature with its trained weights and its card's scaling."
     path = Path(weights or weights_folder())
@@ -248,36 +320,52 @@ def trained_mini_vae(
 
 # %% ../nbs/03_vae.ipynb #12557b64
 _builders = dict(sd14=sd14_vae, taesd=AutoencoderTiny)
-_hub = dict(sd14=('CompVis/stable-diffusion-v1-4', 'vae'), taesd=('madebyollin/taesd', ''))
+_hub = dict(sd14=('CompVis/stable-diffusion-v1-4', 'vae'),
+    taesd=('madebyollin/taesd', ''))
 
 def load(
     name:str, # 'pixels', 'mini', 'sd14', 'taesd' or 'dpvae'
-    weights:str|Path=None, # None: shipped ('mini', 'dpvae') or random (the others); 'hub'; a .safetensors file; a folder with one; of 'dpvae', its folder
+    # None: shipped ('mini', 'dpvae') or random (the others); 'hub'; a .safetensors
+    # file; a folder with one; of 'dpvae', its folder
+    weights:str|Path=None,
     chunk:int=256, # At most so many frames at once
     dtype:torch.dtype=None, # Autocast to this type, e.g. torch.bfloat16
 ): # FrameVAE, PixelVAE for 'pixels', DPVAE for 'dpvae'
     "A frozen video autoencoder by name; ValueError lists the names."
     if name == 'pixels': return PixelVAE()
     if name == 'dpvae': return load_dpvae(weights, chunk=chunk, dtype=dtype)
-    if name not in ('mini', *_builders): raise ValueError(f"no VAE {name!r}: there are {', '.join(['pixels', 'mini', *_builders, 'dpvae'])}")
-    if name == 'mini' and weights == 'hub': raise ValueError("mini is not on the Hub, it comes with the package: weights=None")
-    if name == 'mini': return FrameVAE(trained_mini_vae(weights), name, chunk, dtype)
+    if name not in ('mini', *_builders):
+        raise ValueError(
+            f"no VAE {name!r}: there are "
+            f"{', '.join(['pixels', 'mini', *_builders, 'dpvae'])}")
+    if name == 'mini' and weights == 'hub':
+        raise ValueError(
+            "mini is not on the Hub, it comes with the package: weights=None")
+    if name == 'mini':
+        return FrameVAE(trained_mini_vae(weights), name, chunk, dtype)
     if weights == 'hub':
         repo, sub = _hub[name]
         file = f'{sub}/diffusion_pytorch_model.safetensors'.lstrip('/')
         weights = fetch(repo, [file], name) / file
     model = _builders[name]()
-    if weights is None: warnings.warn(f"{name}: random weights; pass weights='hub' or a path for real ones", stacklevel=2)
+    if weights is None:
+        warnings.warn(
+            f"{name}: random weights; pass weights='hub' or a path for real ones",
+            stacklevel=2)
     else: load_weights(model, weights, name)
     return FrameVAE(model, name, chunk, dtype)
 
+# %% ../nbs/03_vae.ipynb #192e099c
 def load_dpvae(
-    folder:str|Path=None, # As `DPVAE.save` makes it; None: the miniature that comes with the package
-    **options, # As `DPVAE.from_pretrained` takes them
+    # As DPVAE.save makes it; None: the miniature that comes with the package
+    folder:str|Path=None,
+    **options, # As DPVAE.from_pretrained takes them
 ): # Frozen, in eval mode
-    "The video autoencoder of a later chapter, which builds on this one: hence the import inside."
+    """The video autoencoder of a later chapter, which builds on this one: hence
+    the import inside."""
     from align4gen.dpvae import DPVAE, trained_mini_dpvae
-    return (DPVAE.from_pretrained(folder, **options) if folder else trained_mini_dpvae(**options)).requires_grad_(False)
+    return (DPVAE.from_pretrained(folder, **options) if folder
+        else trained_mini_dpvae(**options)).requires_grad_(False)
 
 # %% ../nbs/03_vae.ipynb #4cff9501
 def latent_shape(
@@ -287,9 +375,16 @@ def latent_shape(
     "The shape of a VAE's latents, without its weights."
     if name == 'pixels': return PixelVAE.channels, PixelVAE.stride, 1
     if name == 'dpvae':
-        if not weights: return *latent_shape('mini')[:2], 2**shipped('mini_dpvae')[1]['settings']['stages']
+        if not weights:
+            return (*latent_shape('mini')[:2],
+                2**shipped('mini_dpvae')[1]['settings']['stages'])
         path = Path(weights)/'config.json'
-        if not path.is_file(): raise ValueError(f'vae=dpvae needs its folder in vae_weights: no file {path}')
+        if not path.is_file():
+            raise ValueError(
+                f'vae=dpvae needs its folder in vae_weights: no file {path}')
         config = json.loads(path.read_text(encoding='utf-8'))
-        return *channels_and_stride(config['autoencoder_kl']), 2**config['settings']['stages']
-    with torch.device('meta'): return *channels_and_stride((_builders | dict(mini=mini_vae))[name]().config), 1
+        return (*channels_and_stride(config['autoencoder_kl']),
+            2**config['settings']['stages'])
+    with torch.device('meta'):
+        return (*channels_and_stride((_builders | dict(mini=mini_vae))[
+            name]().config), 1)

@@ -20,12 +20,17 @@ from huggingface_hub import PyTorchModelHubMixin
 
 # %% ../nbs/02_vdit.ipynb #9712c7ca
 def sincos(
-    positions:torch.Tensor, # `m` positions, any real numbers
+    positions:torch.Tensor, # m positions, any real numbers
     dim:int, # Channels to make, even
-)->torch.Tensor: # `m dim`, float64: `dim/2` sines, then `dim/2` cosines
-    "A fixed address for every position: sines and cosines at wavelengths from 2*pi to 10000*2*pi."
-    if dim % 2: raise ValueError(f"sincos: dim={dim} must be even: half the channels are sines, half cosines")
-    omega = 10000. ** -(torch.arange(dim//2, dtype=torch.float64, device='cpu') / (dim/2))
+)->torch.Tensor: # m dim, float64: dim/2 sines, then dim/2 cosines
+    """A fixed address for every position: sines and cosines at wavelengths from
+    2*pi to 10000*2*pi."""
+    if dim % 2:
+        raise ValueError(
+            f"sincos: dim={dim} must be even: half the channels are sines, half "
+            "cosines")
+    omega = (10000. ** -(torch.arange(dim//2, dtype=torch.float64,
+        device='cpu') / (dim/2)))
     angle = positions.double()[:, None] * omega
     return torch.cat([angle.sin(), angle.cos()], -1)
 
@@ -33,18 +38,25 @@ def sincos(
 def sincos_2d(
     side:int, # Patches along one side of the frame
     dim:int, # Channels to make, a multiple of 4
-)->torch.Tensor: # `side*side dim`, float64, rows of the frame one after another
-    "Address of a patch: the first half of the channels says its column, the second half its row."
-    if dim % 4: raise ValueError(f"sincos_2d: dim={dim} must be a multiple of 4: sine and cosine for column and row")
+)->torch.Tensor: # side*side dim, float64, rows of the frame one after another
+    """Address of a patch: the first half of the channels says its column, the
+    second half its row."""
+    if dim % 4:
+        raise ValueError(
+            f"sincos_2d: dim={dim} must be a multiple of 4: sine and cosine for "
+            "column and row")
     i = torch.arange(side, device='cpu')
-    return torch.cat([sincos(i.repeat(side), dim//2), sincos(i.repeat_interleave(side), dim//2)], -1)
+    return torch.cat([sincos(i.repeat(side), dim//2),
+        sincos(i.repeat_interleave(side), dim//2)], -1)
 
 # %% ../nbs/02_vdit.ipynb #9f9cd60d
 def unpatchify(
-    x:torch.Tensor, # `b t n p*p*c`, n = h*w patches of a square frame in row-major order
+    # b t n p*p*c, n = h*w patches of a square frame in row-major order
+    x:torch.Tensor,
     patch:int, # Patch side p
-)->torch.Tensor: # `b t c h*p w*p`
-    "Put the patches back where they were cut out; inside a token the order is (row, column, channel)."
+)->torch.Tensor: # b t c h*p w*p
+    """Put the patches back where they were cut out; inside a token the order is
+    (row, column, channel)."""
     b, t, n, k = x.shape
     h = int(n**.5)
     x = x.reshape(b, t, h, h, patch, patch, k // patch**2)
@@ -52,27 +64,32 @@ def unpatchify(
 
 # %% ../nbs/02_vdit.ipynb #e5756ff3
 def timestep_embedding(
-    t:torch.Tensor, # `b` noise times in [0,1], 1 = noise
+    t:torch.Tensor, # b noise times in [0,1], 1 = noise
     dim:int=256, # Channels to make, even
-)->torch.Tensor: # `b dim`, float32: cosines, then sines
-    "The noise time as `dim` waves; the time is multiplied by 1000, the scale of the original diffusion steps."
-    freqs = torch.exp(-math.log(10000) * torch.arange(dim//2, dtype=torch.float32, device=t.device) / (dim//2))
+)->torch.Tensor: # b dim, float32: cosines, then sines
+    """The noise time as `dim` waves; the time is multiplied by 1000, the scale of
+    the original diffusion steps."""
+    freqs = torch.exp(-math.log(10000) * torch.arange(dim//2, dtype=torch.float32,
+        device=t.device) / (dim//2))
     angle = (t.float() * 1000)[:, None] * freqs
     return torch.cat([angle.cos(), angle.sin()], -1)
 
 # %% ../nbs/02_vdit.ipynb #d34a7bc1
 class TimestepEmbedder(nn.Module):
-    "Noise time `b` in [0,1] to condition `b d`: 256 waves, then a two-layer SiLU network."
+    """Noise time `b` in [0,1] to condition `b d`: 256 waves, then a two-layer SiLU
+    network."""
     def __init__(self, dim:int):
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(256, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.mlp = nn.Sequential(nn.Linear(256, dim), nn.SiLU(), nn.Linear(dim,
+            dim))
 
     def forward(self, t:torch.Tensor)->torch.Tensor:
         return self.mlp(timestep_embedding(t).to(self.mlp[0].weight.dtype))
 
 # %% ../nbs/02_vdit.ipynb #6e883a69
 class LabelEmbedder(nn.Module):
-    "Class label `b` to condition `b d`. The table has one row more than there are classes: the last means 'no label'."
+    """Class label `b` to condition `b d`. The table has one row more than there
+    are classes: the last means 'no label'."""
     def __init__(self, num_classes:int, dim:int):
         super().__init__()
         self.embedding_table = nn.Embedding(num_classes + 1, dim)
@@ -81,19 +98,21 @@ class LabelEmbedder(nn.Module):
 
 # %% ../nbs/02_vdit.ipynb #2a5c4f47
 def modulate(
-    x:torch.Tensor, # `b t n d`
-    shift:torch.Tensor, # Broadcasts against x: `b 1 1 d`
+    x:torch.Tensor, # b t n d
+    shift:torch.Tensor, # Broadcasts against x: b 1 1 d
     scale:torch.Tensor, # Same; 0 leaves x as it is
-)->torch.Tensor: # `b t n d`
+)->torch.Tensor: # b t n d
     "Let the condition stretch and move every channel."
     return x * (1 + scale) + shift
 
 # %% ../nbs/02_vdit.ipynb #2849c265
 class Attention(vision_transformer.Attention):
-    "timm's self-attention (same weights, same names) that takes the fused kernel wherever it is the faster one."
+    """timm's self-attention (same weights, same names) that takes the fused kernel
+    wherever it is the faster one."""
     def forward(self, x:torch.Tensor)->torch.Tensor:
         m, n, d = x.shape
-        q, k, v = self.qkv(x).reshape(m, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = self.qkv(x).reshape(m, n, 3, self.num_heads, -1).permute(2, 0, 3,
+            1, 4).unbind(0)
         if x.device.type == 'cpu' and q.dtype is torch.bfloat16 and n <= 256:
             x = ((q * self.scale) @ k.transpose(-2, -1)).softmax(-1) @ v
         else: x = F.scaled_dot_product_attention(q, k, v)
@@ -101,7 +120,8 @@ class Attention(vision_transformer.Attention):
 
 # %% ../nbs/02_vdit.ipynb #08c8bae1
 class Block(nn.Module):
-    "One transformer sub-block with adaLN-Zero: attention over the patches of a frame, or over the frames of a patch."
+    """One transformer sub-block with adaLN-Zero: attention over the patches of a
+    frame, or over the frames of a patch."""
     def __init__(self, dim:int, heads:int, temporal:bool=False):
         super().__init__()
         self.temporal = temporal
@@ -118,13 +138,15 @@ class Block(nn.Module):
         return x.transpose(1, 2) if self.temporal else x
 
     def forward(self, x:torch.Tensor, c:torch.Tensor)->torch.Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c)[:, None, None].chunk(6, -1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c)[:,
+            None, None].chunk(6, -1)
         x = x + gate1 * self.mix(modulate(self.norm1(x), shift1, scale1))
         return x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))
 
 # %% ../nbs/02_vdit.ipynb #a0a11ae9
 class FinalLayer(nn.Module):
-    "Tokens `b t n d` to patches of the answer `b t n p*p*c`, once more under the condition's shift and scale."
+    """Tokens `b t n d` to patches of the answer `b t n p*p*c`, once more under the
+    condition's shift and scale."""
     def __init__(self, dim:int, patch:int, channels:int):
         super().__init__()
         self.norm_final = nn.LayerNorm(dim, elementwise_affine=False, eps=1e-6)
@@ -140,116 +162,174 @@ def count_parameters(
     model:nn.Module, # Any module, on any device, 'meta' included
     trainable:bool=False, # True: leave out what is frozen
 )->int: # Number of scalars
-    "How many numbers a model holds; the two frozen sin-cos tables count, as in Latte."
-    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
+    """How many numbers a model holds; the two frozen sin-cos tables count, as in
+    Latte."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad
+        or not trainable)
 
 # %% ../nbs/02_vdit.ipynb #c941d2b7
-class VDiT(nn.Module, PyTorchModelHubMixin, library_name='align4gen', tags=['video-generation']):
-    "The video diffusion transformer of Align4Gen (App. C): Latte's Variant 1, spatial and temporal blocks in turn."
+class VDiT(nn.Module, PyTorchModelHubMixin, library_name='align4gen',
+    tags=['video-generation']):
+    """The video diffusion transformer of Align4Gen (App. C): Latte's Variant 1,
+    spatial and temporal blocks in turn."""
     def __init__(self,
-        dim:int, # Channels of a token; a multiple of 4 and of `heads`
+        dim:int, # Channels of a token; a multiple of 4 and of heads
         depth:int, # Sub-blocks: 0, 2, 4... are spatial, 1, 3, 5... temporal
         heads:int, # Attention heads
-        patch:int, # Patch side, a divisor of `input_size`
+        patch:int, # Patch side, a divisor of input_size
         in_channels:int=4, # Channels of the latents
         input_size:int=32, # Side of the latents
         frames:int=16, # Frames of a clip
         num_classes:int|None=None, # None: unconditional
-        learn_sigma:bool=False, # Twice the output channels, as in Latte's diffusion checkpoints
-        temporal:bool=True, # False: every block is spatial, as in an image model; the frames of a clip never meet
+        # Twice the output channels, as in Latte's diffusion checkpoints
+        learn_sigma:bool=False,
+        # False: every block is spatial, as in an image model; the frames of a clip
+        # never meet
+        temporal:bool=True,
     ):
         super().__init__()
-        self.config = dict(dim=dim, depth=depth, heads=heads, patch=patch, in_channels=in_channels, input_size=input_size,
-                           frames=frames, num_classes=num_classes, learn_sigma=learn_sigma, temporal=temporal)
-        if dim % heads or dim % 4: raise ValueError(f"VDiT: dim={dim} must be a multiple of heads={heads} and of 4")
-        if depth < 1: raise ValueError(f"VDiT: depth={depth} must be at least 1: blocks 0, 2, 4... are spatial, 1, 3, 5... temporal")
-        if input_size % patch: raise ValueError(f"VDiT: input_size={input_size} must be a multiple of patch={patch}")
-        self.dim, self.depth, self.patch, self.num_classes, self.null_label = dim, depth, patch, num_classes, num_classes
+        self.config = dict(dim=dim, depth=depth, heads=heads, patch=patch,
+            in_channels=in_channels, input_size=input_size,
+                           frames=frames, num_classes=num_classes,
+                           learn_sigma=learn_sigma, temporal=temporal)
+        if dim % heads or dim % 4:
+            raise ValueError(
+                f"VDiT: dim={dim} must be a multiple of heads={heads} and of 4")
+        if depth < 1:
+            raise ValueError(
+                f"VDiT: depth={depth} must be at least 1: blocks 0, 2, 4... are "
+                "spatial, 1, 3, 5... temporal")
+        if input_size % patch:
+            raise ValueError(
+                f"VDiT: input_size={input_size} must be a multiple of patch={patch}")
+        self.dim, self.depth, self.patch, self.num_classes, self.null_label = (dim,
+            depth, patch, num_classes, num_classes)
         self.label_dropout, self.checkpointing = 0.1, False
         self.x_embedder = PatchEmbed(input_size, patch, in_channels, dim)
         self.t_embedder = TimestepEmbedder(dim)
-        if num_classes is not None: self.y_embedder = LabelEmbedder(num_classes, dim)
-        self.pos_embed  = nn.Parameter(torch.zeros(1, self.x_embedder.num_patches, dim), requires_grad=False)
-        self.temp_embed = nn.Parameter(torch.zeros(1, frames, dim), requires_grad=False) if temporal else None
-        self.blocks = nn.ModuleList(Block(dim, heads, temporal=temporal and i % 2 == 1) for i in range(depth))
-        self.final_layer = FinalLayer(dim, patch, in_channels * (2 if learn_sigma else 1))
+        if num_classes is not None:
+            self.y_embedder = LabelEmbedder(num_classes, dim)
+        self.pos_embed  = nn.Parameter(torch.zeros(1, self.x_embedder.num_patches,
+            dim), requires_grad=False)
+        self.temp_embed = (nn.Parameter(torch.zeros(1, frames, dim),
+            requires_grad=False) if temporal else None)
+        self.blocks = nn.ModuleList(Block(dim, heads, temporal=temporal
+            and i % 2 == 1) for i in range(depth))
+        self.final_layer = FinalLayer(dim, patch, in_channels * (2 if learn_sigma
+            else 1))
         self.initialize()
 
 # %% ../nbs/02_vdit.ipynb #d75a0ceb
 @patch
 @torch.no_grad()
 def initialize(self:VDiT):
-    "Start values as in DiT: Xavier linears, small embeddings, and zeros wherever a block could speak."
+    """Start values as in DiT: Xavier linears, small embeddings, and zeros wherever
+    a block could speak."""
     for m in self.modules():
-        if isinstance(m, nn.Linear): nn.init.xavier_uniform_(m.weight); nn.init.zeros_(m.bias)
-    nn.init.xavier_uniform_(self.x_embedder.proj.weight.view(self.dim, -1)); nn.init.zeros_(self.x_embedder.proj.bias)
+        if isinstance(m, nn.Linear):
+            nn.init.xavier_uniform_(m.weight)
+            nn.init.zeros_(m.bias)
+    nn.init.xavier_uniform_(self.x_embedder.proj.weight.view(self.dim, -1))
+    nn.init.zeros_(self.x_embedder.proj.bias)
     small = [self.t_embedder.mlp[0], self.t_embedder.mlp[2]]
     if self.num_classes is not None: small.append(self.y_embedder.embedding_table)
     for m in small: nn.init.normal_(m.weight, std=.02)
-    zero = [b.adaLN_modulation[1] for b in self.blocks] + [self.final_layer.adaLN_modulation[1], self.final_layer.linear]
+    zero = ([b.adaLN_modulation[1] for b in self.blocks]
+        + [self.final_layer.adaLN_modulation[1], self.final_layer.linear])
     for m in zero: nn.init.zeros_(m.weight)
     self.pos_embed.copy_(sincos_2d(self.x_embedder.grid_size[0], self.dim)[None])
-    if self.temp_embed is not None: self.temp_embed.copy_(sincos(torch.arange(self.temp_embed.shape[1], device='cpu'), self.dim)[None])
+    if self.temp_embed is not None:
+        self.temp_embed.copy_(sincos(torch.arange(self.temp_embed.shape[1],
+            device='cpu'), self.dim)[None])
 
 # %% ../nbs/02_vdit.ipynb #b4ed37a1
 @patch
 def condition(self:VDiT,
-    t:torch.Tensor, # `b` noise times in [0,1]
-    y:torch.Tensor|None=None, # `b` labels; None means no label
-)->torch.Tensor: # `b d`
-    "One vector per video, c = time + label; while training, a label is dropped with probability `label_dropout`."
+    t:torch.Tensor, # b noise times in [0,1]
+    y:torch.Tensor|None=None, # b labels; None means no label
+)->torch.Tensor: # b d
+    """One vector per video, c = time + label; while training, a label is dropped
+    with probability `label_dropout`."""
     c = self.t_embedder(t)
     if self.num_classes is None: return c
     if y is None: y = torch.full_like(t, self.null_label, dtype=torch.long)
-    if self.training: y = torch.where(torch.rand(t.shape, device=t.device) < self.label_dropout, self.null_label, y)
+    if self.training:
+        y = torch.where(torch.rand(t.shape, device=t.device) < self.label_dropout,
+            self.null_label, y)
     return c + self.y_embedder(y)
 
 # %% ../nbs/02_vdit.ipynb #1f889b67
 @patch
 def embed(self:VDiT,
-    x:torch.Tensor, # `b t c h w`
-)->torch.Tensor: # `b t n d`
+    x:torch.Tensor, # b t c h w
+)->torch.Tensor: # b t n d
     "Cut every frame into patches, make each a token, and write its address on it."
     b, t = x.shape[:2]
-    return (self.x_embedder(x.flatten(0, 1)) + self.pos_embed).view(b, t, -1, self.dim)
+    return (self.x_embedder(x.flatten(0, 1)) + self.pos_embed).view(b, t, -1,
+        self.dim)
 
 # %% ../nbs/02_vdit.ipynb #0df35728
 @patch
 def check(self:VDiT,
-    x:torch.Tensor, # `b t c h w`
-    t:torch.Tensor, # `b`
-    y:torch.Tensor|None, # `b` or None
+    x:torch.Tensor, # b t c h w
+    t:torch.Tensor, # b
+    y:torch.Tensor|None, # b or None
     taps:tuple, # Block indices
 ):
-    "Raise a ValueError that names the first argument that does not fit the model; values are looked at on the CPU only."
+    """Raise a ValueError that names the first argument that does not fit the
+    model; values are looked at on the CPU only."""
     c = self.config
     want = (c['frames'], c['in_channels'], c['input_size'], c['input_size'])
-    if tuple(x.shape[1:]) != want: raise ValueError(f"VDiT: x has shape {tuple(x.shape)}, this model reads (b, {', '.join(map(str, want))}) = b t c h w")
-    if tuple(t.shape) != (len(x),): raise ValueError(f"VDiT: t has shape {tuple(t.shape)}, needs ({len(x)},): one noise time per video, e.g. t.expand({len(x)})")
-    if y is not None and self.num_classes is None: raise ValueError("VDiT: y given, but the model is unconditional: build it with num_classes=, or leave y out")
-    if y is not None and tuple(y.shape) != (len(x),): raise ValueError(f"VDiT: y has shape {tuple(y.shape)}, needs ({len(x)},): one label per video")
+    if tuple(x.shape[1:]) != want:
+        raise ValueError(
+            f"VDiT: x has shape {tuple(x.shape)}, this model reads (b, "
+            f"{', '.join(map(str, want))}) = b t c h w")
+    if tuple(t.shape) != (len(x),):
+        raise ValueError(
+            f"VDiT: t has shape {tuple(t.shape)}, needs ({len(x)},): one noise "
+            f"time per video, e.g. t.expand({len(x)})")
+    if y is not None and self.num_classes is None:
+        raise ValueError(
+            "VDiT: y given, but the model is unconditional: build it with "
+            "num_classes=, or leave y out")
+    if y is not None and tuple(y.shape) != (len(x),):
+        raise ValueError(
+            f"VDiT: y has shape {tuple(y.shape)}, needs ({len(x)},): one label "
+            "per video")
     for i in taps:
-        if not 0 <= i < self.depth: raise ValueError(f"VDiT: return_tokens={i}, but the blocks are numbered 0 to {self.depth - 1}")
+        if not 0 <= i < self.depth:
+            raise ValueError(
+                f"VDiT: return_tokens={i}, but the blocks are numbered 0 to "
+                f"{self.depth - 1}")
     if torch.compiler.is_compiling(): return
-    if t.device.type == 'cpu' and len(t) and not (t.min() >= 0 and t.max() <= 1.001): raise ValueError("VDiT: t must lie in [0,1], 1 = noise; divide a step index by 1000")
-    if y is not None and y.device.type == 'cpu' and len(y) and not (y.min() >= 0 and y.max() <= self.null_label):
-        raise ValueError(f"VDiT: y must lie in 0..{self.null_label} ({self.null_label} = no label), got {y.min()}..{y.max()}")
+    if (t.device.type == 'cpu' and len(t) and not (t.min() >= 0
+            and t.max() <= 1.001)):
+        raise ValueError(
+            "VDiT: t must lie in [0,1], 1 = noise; divide a step index by 1000")
+    if (y is not None and y.device.type == 'cpu' and len(y) and not (y.min() >= 0
+            and y.max() <= self.null_label)):
+        raise ValueError(
+            f"VDiT: y must lie in 0..{self.null_label} ({self.null_label} = no "
+            f"label), got {y.min()}..{y.max()}")
 
 # %% ../nbs/02_vdit.ipynb #12f32325
 @patch
 def forward(self:VDiT,
-    x:torch.Tensor, # Noisy latents `b t c h w`
-    t:torch.Tensor, # `b` noise times in [0,1], 1 = noise
-    y:torch.Tensor|None=None, # `b` labels (long), 0..num_classes; None means no label
+    x:torch.Tensor, # Noisy latents b t c h w
+    t:torch.Tensor, # b noise times in [0,1], 1 = noise
+    y:torch.Tensor|None=None, # b labels (long), 0..num_classes; None means no label
     return_tokens:tuple=(), # Block indices whose output tokens are wanted too
-)->torch.Tensor|tuple: # `b t out_c h w`; with `return_tokens` a pair (that, list of `b t n d` in the order asked)
+)->torch.Tensor|tuple: # b t out_c h w; with return_tokens a pair (that, list of b t n d in the order asked)
     "What the objective asks for (velocity or noise), for every latent pixel."
-    taps = (return_tokens,) if isinstance(return_tokens, int) else tuple(return_tokens)
+    taps = ((return_tokens,) if isinstance(return_tokens, int)
+        else tuple(return_tokens))
     self.check(x, t, y, taps)
     c, x, kept = self.condition(t, y), self.embed(x), {}
     for i, block in enumerate(self.blocks):
-        if i == 1 and self.temp_embed is not None: x = x + self.temp_embed[:, :, None]
-        x = checkpoint(block, x, c, use_reentrant=False) if self.checkpointing and torch.is_grad_enabled() else block(x, c)
+        if i == 1 and self.temp_embed is not None:
+            x = x + self.temp_embed[:, :, None]
+        x = (checkpoint(block, x, c, use_reentrant=False) if self.checkpointing
+            and torch.is_grad_enabled() else block(x, c))
         if i in taps: kept[i] = x
     out = unpatchify(self.final_layer(x, c), self.patch)
     return (out, [kept[i] for i in taps]) if taps else out
@@ -274,46 +354,73 @@ def vdit(
     temporal:bool=True, # False: every block is spatial, as in an image model
     **overrides, # dim, depth, heads or patch, in place of the size's own
 )->VDiT: # A fresh model, in training mode, on the current default device
-    "One dial for the model: a size by name (Align4Gen, App. C; Latte's sizes), and the shape of the data."
-    if size not in model_sizes: raise ValueError(f"vdit: unknown size {size!r}; sizes: {', '.join(model_sizes)}")
+    """One dial for the model: a size by name (Align4Gen, App. C; Latte's sizes),
+    and the shape of the data."""
+    if size not in model_sizes:
+        raise ValueError(
+            f"vdit: unknown size {size!r}; sizes: {', '.join(model_sizes)}")
     shape = dict(zip(('dim', 'depth', 'heads', 'patch'), model_sizes[size]))
     unknown = set(overrides) - set(shape)
-    if unknown: raise TypeError(f"vdit: unknown override {', '.join(sorted(unknown))}; allowed: {', '.join(shape)}")
-    return VDiT(**{**shape, **overrides}, in_channels=in_channels, input_size=input_size, frames=frames, num_classes=num_classes, learn_sigma=learn_sigma, temporal=temporal)
+    if unknown:
+        raise TypeError(
+            f"vdit: unknown override {', '.join(sorted(unknown))}; allowed: "
+            f"{', '.join(shape)}")
+    return VDiT(**{**shape, **overrides}, in_channels=in_channels,
+        input_size=input_size, frames=frames, num_classes=num_classes,
+        learn_sigma=learn_sigma, temporal=temporal)
 
 # %% ../nbs/02_vdit.ipynb #be7ffb40
 def _latte_weights(state_dict):
-    "The bare parameter dict inside a checkpoint: 'ema' before 'model', wrapper prefixes off, float32 copies."
+    """The bare parameter dict inside a checkpoint: 'ema' before 'model', wrapper
+    prefixes off, float32 copies."""
     for k in ('ema', 'model'):
-        if isinstance(state_dict.get(k), dict): state_dict = state_dict[k]; break
+        if isinstance(state_dict.get(k), dict):
+            state_dict = state_dict[k]
+            break
     bare = lambda k: k.replace('_orig_mod.', '').removeprefix('module.')
-    return {bare(k): v.detach().clone().float() for k, v in state_dict.items() if isinstance(v, torch.Tensor)}
+    return {bare(k): v.detach().clone().float() for k, v in state_dict.items()
+        if isinstance(v, torch.Tensor)}
 
 # %% ../nbs/02_vdit.ipynb #ac6cdecc
 def _latte_config(w):
     "Read a Latte's shape off its tensors."
-    (dim, channels, patch, _), depth = w['x_embedder.proj.weight'].shape, 1 + max([int(k.split('.')[1]) for k in w if k.startswith('blocks.')], default=-1)
+    (dim, channels, patch, _), depth = (w['x_embedder.proj.weight'].shape,
+        1 + max([int(k.split('.')[1]) for k in w if k.startswith('blocks.')],
+        default=-1))
     table = w.get('y_embedder.embedding_table.weight')
-    return dict(dim=dim, depth=depth, patch=patch, in_channels=channels, input_size=math.isqrt(w['pos_embed'].shape[1]) * patch,
-                frames=w['temp_embed'].shape[1], num_classes=None if table is None else len(table) - 1,
-                learn_sigma=len(w['final_layer.linear.weight']) == 2 * channels * patch**2)
+    return dict(dim=dim, depth=depth, patch=patch, in_channels=channels,
+        input_size=math.isqrt(w['pos_embed'].shape[1]) * patch,
+                frames=w['temp_embed'].shape[1], num_classes=None if table is None
+                else len(table) - 1,
+                learn_sigma=len(
+                w['final_layer.linear.weight']) == 2 * channels * patch**2)
 
 # %% ../nbs/02_vdit.ipynb #b61a0dfe
 def load_latte(
-    state_dict:dict, # A Latte checkpoint as `torch.load(path, weights_only=True)` gives it, or the dict under its 'ema' or 'model'
-    heads:int, # Attention heads (16 for L and XL): the one thing the tensors do not tell
+    # A Latte checkpoint as torch.load(path, weights_only=True) gives it, or the
+    # dict under its 'ema' or 'model'
+    state_dict:dict,
+    # Attention heads (16 for L and XL): the one thing the tensors do not tell
+    heads:int,
 )->VDiT: # In evaluation mode, float32, on the checkpoint's device
-    "The V-DiT with these Latte weights; a ValueError lists every key that is missing, unexpected or of the wrong shape."
+    """The V-DiT with these Latte weights; a ValueError lists every key that is
+    missing, unexpected or of the wrong shape."""
     w = _latte_weights(state_dict)
-    core = ['x_embedder.proj.weight', 'pos_embed', 'temp_embed', 'final_layer.linear.weight']
+    core = ['x_embedder.proj.weight', 'pos_embed', 'temp_embed',
+        'final_layer.linear.weight']
     missing, wrong, want = [k for k in core if k not in w], [], {}
     if not missing:
         with torch.device('meta'): model = VDiT(heads=heads, **_latte_config(w))
         want = model.state_dict()
         missing = [k for k in want if k not in w]
-        wrong = [f'{k} {tuple(w[k].shape)} instead of {tuple(v.shape)}' for k, v in want.items() if k in w and w[k].shape != v.shape]
-    known = tuple(want) or ('x_embedder.proj.', 't_embedder.mlp.', 'y_embedder.', 'blocks.', 'final_layer.', 'pos_embed', 'temp_embed')
-    bad = dict(missing=missing, unexpected=[k for k in w if not (k in want if want else k.startswith(known))], wrong=wrong)
-    if any(bad.values()): raise ValueError('load_latte: not a Latte (Variant 1) state dict; ' + '; '.join(f"{k}: {', '.join(v)}" for k, v in bad.items() if v))
+        wrong = [f'{k} {tuple(w[k].shape)} instead of {tuple(v.shape)}' for k,
+            v in want.items() if k in w and w[k].shape != v.shape]
+    known = (tuple(want) or ('x_embedder.proj.', 't_embedder.mlp.', 'y_embedder.',
+        'blocks.', 'final_layer.', 'pos_embed', 'temp_embed'))
+    bad = dict(missing=missing, unexpected=[k for k in w if not (k in want if want
+        else k.startswith(known))], wrong=wrong)
+    if any(bad.values()):
+        raise ValueError('load_latte: not a Latte (Variant 1) state dict; '
+            + '; '.join(f"{k}: {', '.join(v)}" for k, v in bad.items() if v))
     model.load_state_dict(w, assign=True)
     return model.eval()

@@ -33,65 +33,96 @@ def image_dit(
     depth:int=6, # Blocks, all spatial
     heads:int=3, # Attention heads
     patch:int=1, # Patch side
-)->VDiT: # Reads `b 1 c h w`; fresh weights
-    "V-DiT's spatial half: an image diffusion transformer, whose clips have one frame. The defaults are the miniature's."
-    return vdit('mini', in_channels=in_channels, input_size=input_size, frames=1, num_classes=num_classes, temporal=False, dim=dim, depth=depth, heads=heads, patch=patch)
+)->VDiT: # Reads b 1 c h w; fresh weights
+    """V-DiT's spatial half: an image diffusion transformer, whose clips have one
+    frame. The defaults are the miniature's."""
+    return vdit('mini', in_channels=in_channels, input_size=input_size, frames=1,
+        num_classes=num_classes, temporal=False, dim=dim, depth=depth, heads=heads,
+        patch=patch)
 
 # %% ../nbs/11_videodit.ipynb #619f9ebf
 def trained_image_dit(
-    weights:str|Path=None, # A .safetensors file made by `vae.ship`, or a folder with mini_image_dit.safetensors; None: the package's
+    # A .safetensors file made by vae.ship, or a folder with
+    # mini_image_dit.safetensors; None: the package's
+    weights:str|Path=None,
 )->tuple: # (V-DiT in eval mode, its card)
-    "The miniature image model and how it was made; FileNotFoundError says what makes it."
+    """The miniature image model and how it was made; FileNotFoundError says what
+    makes it."""
     path = Path(weights or weights_folder())
-    state, card = shipped(path.stem, path.parent) if path.suffix == '.safetensors' else shipped('mini_image_dit', path)
+    state, card = (shipped(path.stem, path.parent) if path.suffix == '.safetensors'
+        else shipped('mini_image_dit', path))
     model = image_dit()
     model.load_state_dict(state)
     return model.eval(), card
 
 # %% ../nbs/11_videodit.ipynb #8e8ccc41
 def together(
-    x:torch.Tensor, # `b t n d`
-)->torch.Tensor: # `b 1 (t n) d`
+    x:torch.Tensor, # b t n d
+)->torch.Tensor: # b 1 (t n) d
     "All tokens of a clip in one sequence."
     return x.flatten(1, 2).unsqueeze(1)
 
 # %% ../nbs/11_videodit.ipynb #8813cb01
 class OurImage:
-    "What a video model asks of this book's image model, a V-DiT with spatial blocks alone."
+    """What a video model asks of this book's image model, a V-DiT with spatial
+    blocks alone."""
     sign = 1. # Its velocity is data - noise, the book's own direction
     def build(self, config): return VDiT(**config)
     def config(self, m): return m.config
-    def sizes(self, m): c = m.config; return dict(dim=c['dim'], patch=c['patch'], in_channels=c['in_channels'], input_size=c['input_size'])
+    def sizes(self, m):
+        c = m.config
+        return dict(dim=c['dim'], patch=c['patch'], in_channels=c['in_channels'],
+            input_size=c['input_size'])
     def blocks(self, m): return m.blocks
     def conv(self, m): return m.x_embedder.proj
-    def place(self, m, h, w): return m.pos_embed if (h, w) == m.x_embedder.grid_size else squeezed_table(h, w, m.x_embedder.grid_size[0], m.dim)
-    def condition(self, m, t, y): return m.condition(t, y), None                       # a vector; no text
-    def run(self, block, x, text, c): return block(x, c), None                         # x: b s n d, s sequences of n tokens
+    def place(self, m, h, w):
+        return (m.pos_embed if (h, w) == m.x_embedder.grid_size
+            else squeezed_table(h, w, m.x_embedder.grid_size[0], m.dim))
+    # a vector; no text
+    def condition(self, m, t, y): return m.condition(t, y), None
+    # x: b s n d, s sequences of n tokens
+    def run(self, block, x, text, c): return block(x, c), None
     def head(self, m, x, c): return m.final_layer(x, c)
 
 image_kinds = {'vdit': OurImage()}
 
 # %% ../nbs/11_videodit.ipynb #16b71cc6
-class VideoDiT(nn.Module, PyTorchModelHubMixin, library_name='align4gen', tags=['video-generation']):
-    "An image diffusion transformer that reads clips (VideoDiT, sec. 3.2). It has V-DiT's signature and works wherever V-DiT does."
+class VideoDiT(nn.Module, PyTorchModelHubMixin, library_name='align4gen',
+    tags=['video-generation']):
+    """An image diffusion transformer that reads clips (VideoDiT, sec. 3.2). It has
+    V-DiT's signature and works wherever V-DiT does."""
     def __init__(self,
         kind:str, # 'vdit' or 'sd3': which image model
-        image:dict|nn.Module, # Its config, or the model itself, which then becomes part of this one
-        mode:str='2d->3d', # '2d': frames never meet; '2d->3d': one sequence; '2d+3d': both, the copy learns
+        # Its config, or the model itself, which then becomes part of this one
+        image:dict|nn.Module,
+        # '2d': frames never meet; '2d->3d': one sequence; '2d+3d': both, the copy
+        # learns
+        mode:str='2d->3d',
         patchify:str='2d', # '3d': a second branch knows the time
-        frames:int=16, # Frames of the clips that `sample` draws; `forward` reads any number, 1 is an image
-        input_size:int=None, # Side of the latents that `sample` draws; None: the image model's
+        # Frames of the clips that sample draws; forward reads any number, 1 is an
+        # image
+        frames:int=16,
+        # Side of the latents that sample draws; None: the image model's
+        input_size:int=None,
         in_channels:int=None, # Read off the image model
     ):
         super().__init__()
         check_conversion(kind, mode, patchify, frames)
-        if input_size is not None and input_size < 1: raise ValueError(f'input_size={input_size} should be at least 1')
-        self.ask = image_kinds[kind]; self.image = self.ask.build(image) if isinstance(image, dict) else image
-        sizes = self.ask.sizes(self.image); input_size = input_size or sizes['input_size']
-        self.dim, self.patch, self.mode, self.patchify, self.checkpointing = sizes['dim'], sizes['patch'], mode, patchify, False
-        self.config = dict(kind=kind, image=dict(self.ask.config(self.image)), mode=mode, patchify=patchify, frames=frames, input_size=input_size, in_channels=sizes['in_channels'])
-        self._hub_mixin_config, self.depth = self.config, len(self.ask.blocks(self.image))
-        if not hasattr(self.image, 'label_dropout'): self.label_dropout = .1          # sec. 4.1: a tenth of the prompts
+        if input_size is not None and input_size < 1:
+            raise ValueError(f'input_size={input_size} should be at least 1')
+        self.ask = image_kinds[kind]
+        self.image = self.ask.build(image) if isinstance(image, dict) else image
+        sizes = self.ask.sizes(self.image)
+        input_size = input_size or sizes['input_size']
+        self.dim, self.patch, self.mode, self.patchify, self.checkpointing = (
+            sizes['dim'], sizes['patch'], mode, patchify, False)
+        self.config = dict(kind=kind, image=dict(self.ask.config(self.image)),
+            mode=mode, patchify=patchify, frames=frames, input_size=input_size,
+            in_channels=sizes['in_channels'])
+        self._hub_mixin_config, self.depth = (self.config,
+            len(self.ask.blocks(self.image)))
+        # sec. 4.1: a tenth of the prompts
+        if not hasattr(self.image, 'label_dropout'): self.label_dropout = .1
         if mode == '2d+3d': self.add_copies()
         if patchify == '3d': self.add_branch()
         self.train(self.image.training)
@@ -104,60 +135,78 @@ def check_conversion(
     frames:int, # 1 or more
 ):
     "ValueError for a conversion that is not there."
-    for name, value, known in (('kind', kind, [*image_kinds]), ('mode', mode, ['2d', '2d->3d', '2d+3d']), ('patchify', patchify, ['2d', '3d'])):
-        if value not in known: raise ValueError(f'{name}={value!r} should be one of {", ".join(map(repr, known))}')
-    if not isinstance(frames, int) or frames < 1: raise ValueError(f'frames={frames!r} should be an integer, at least 1')
+    for name, value, known in (('kind', kind, [*image_kinds]), ('mode', mode,
+            ['2d', '2d->3d', '2d+3d']), ('patchify', patchify, ['2d', '3d'])):
+        if value not in known:
+            raise ValueError(
+                f'{name}={value!r} should be one of {", ".join(map(repr, known))}')
+    if not isinstance(frames, int) or frames < 1:
+        raise ValueError(f'frames={frames!r} should be an integer, at least 1')
 
 # %% ../nbs/11_videodit.ipynb #16632a6a
 @patch
 def layer(self:VideoDiT,
     i:int, # Which block
-    x:torch.Tensor, # `b t n d`, image tokens
-    text:torch.Tensor|None, # `b s l d`, text tokens, if the model has such a stream
-    c:torch.Tensor, # `b d`, condition
+    x:torch.Tensor, # b t n d, image tokens
+    text:torch.Tensor|None, # b s l d, text tokens, if the model has such a stream
+    c:torch.Tensor, # b d, condition
 )->tuple: # (x, text) after this layer
-    "An image model's block on a clip: on each frame, on all frames as one sequence, or both."
+    """An image model's block on a clip: on each frame, on all frames as one
+    sequence, or both."""
     run, block = self.ask.run, self.ask.blocks(self.image)[i]
     if self.mode == '2d->3d':
         seen, text = run(block, together(x), text, c)
         return seen.view_as(x), text
-    x, said = run(block, x, text, c)                                            # SD3's last block has nothing more to say to the text
-    return self.add_global(i, x, text if said is None else said, c) if self.mode == '2d+3d' else (x, said)
+    # SD3's last block has nothing more to say to the text
+    x, said = run(block, x, text, c)
+    return (self.add_global(i, x, text if said is None else said, c)
+        if self.mode == '2d+3d' else (x, said))
 
 # %% ../nbs/11_videodit.ipynb #b59317b5
 @patch
 def tokens(self:VideoDiT,
-    x:torch.Tensor, # `b t c h w`
-)->torch.Tensor: # `b t n d`
+    x:torch.Tensor, # b t c h w
+)->torch.Tensor: # b t n d
     "Patches with their places; with 3D patchify, also what the second branch says."
-    conv, (h, w) = self.ask.conv(self.image), (side // self.patch for side in x.shape[-2:])
-    cut = lambda conv: conv(x.flatten(0, 1)).flatten(2).transpose(1, 2).unflatten(0, x.shape[:2])
-    out = cut(conv) + self.ask.place(self.image, h, w).to(conv.weight)           # under autocast the sum stays float32
-    if self.patchify == '3d': out = out + self.zero(cut(self.branch) + sincos_3d(x.shape[1], h, w, self.dim).to(conv.weight))
+    conv, (h, w) = (self.ask.conv(self.image), (side // self.patch
+        for side in x.shape[-2:]))
+    cut = lambda conv: conv(x.flatten(0, 1)).flatten(2).transpose(1, 2).unflatten(0,
+        x.shape[:2])
+    # under autocast the sum stays float32
+    out = cut(conv) + self.ask.place(self.image, h, w).to(conv.weight)
+    if self.patchify == '3d':
+        out = (out + self.zero(cut(self.branch) + sincos_3d(x.shape[1], h, w,
+            self.dim).to(conv.weight)))
     return out
 
+# %% ../nbs/11_videodit.ipynb #7367002b
 @patch
 def untokens(self:VideoDiT,
-    x:torch.Tensor, # `b t n p*p*c`
+    x:torch.Tensor, # b t n p*p*c
     h:int, # Patches in a column
-)->torch.Tensor: # `b t c h*p w*p`
-    "Patches back to frames of any shape, in the image model's own direction of velocity times `sign`."
-    return self.ask.sign * rearrange(x, 'b t (h w) (p q c) -> b t c (h p) (w q)', h=h, p=self.patch, q=self.patch)
+)->torch.Tensor: # b t c h*p w*p
+    """Patches back to frames of any shape, in the image model's own direction of
+    velocity times `sign`."""
+    return (self.ask.sign * rearrange(x, 'b t (h w) (p q c) -> b t c (h p) (w q)',
+        h=h, p=self.patch, q=self.patch))
 
 # %% ../nbs/11_videodit.ipynb #3e370bcb
 @patch
 def forward(self:VideoDiT,
-    x:torch.Tensor, # Noisy latents `b t c h w`; any number of frames
-    t:torch.Tensor, # `b` noise times in [0,1], 1 = noise
-    y:"'torch.Tensor|Prompt'"=None, # `b` labels, or a `Prompt`; None: no label
+    x:torch.Tensor, # Noisy latents b t c h w; any number of frames
+    t:torch.Tensor, # b noise times in [0,1], 1 = noise
+    y:"'torch.Tensor|Prompt'"=None, # b labels, or a Prompt; None: no label
     return_tokens:tuple=(), # Blocks whose output tokens are wanted too
-)->torch.Tensor|tuple: # `b t c h w`; with `return_tokens` a pair (that, list of `b t n d`)
+)->torch.Tensor|tuple: # b t c h w; with return_tokens a pair (that, list of b t n d)
     "Velocity from noise to data, for every latent pixel of a clip."
-    taps = (return_tokens,) if isinstance(return_tokens, int) else tuple(return_tokens)
+    taps = ((return_tokens,) if isinstance(return_tokens, int)
+        else tuple(return_tokens))
     self.check(x, t, y, taps)
     (c, text), h, kept = self.ask.condition(self.image, t, y), self.tokens(x), {}
     for i in range(self.depth):
-        h, text = checkpoint(self.layer, i, h, text, c, use_reentrant=False) if self.checkpointing and torch.is_grad_enabled() else self.layer(i, h, text, c)
+        h, text = (checkpoint(self.layer, i, h, text, c, use_reentrant=False)
+            if self.checkpointing and torch.is_grad_enabled() else self.layer(i, h,
+            text, c))
         if i in taps: kept[i] = h
     out = self.untokens(self.ask.head(self.image, h, c), x.shape[-2] // self.patch)
     return (out, [kept[i] for i in taps]) if taps else out
@@ -165,40 +214,77 @@ def forward(self:VideoDiT,
 # %% ../nbs/11_videodit.ipynb #5c0b9965
 @patch
 def check(self:VideoDiT,
-    x:torch.Tensor, # `b t c h w`
-    t:torch.Tensor, # `b`
-    y:"'torch.Tensor|Prompt|None'", # `b` labels, a `Prompt` or None
+    x:torch.Tensor, # b t c h w
+    t:torch.Tensor, # b
+    y:"'torch.Tensor|Prompt|None'", # b labels, a Prompt or None
     taps:tuple, # Block indices
 ):
     "ValueError that names the first argument that does not fit."
     c, sides = self.config['in_channels'], x.shape[-2:]
-    if x.ndim != 5 or x.shape[2] != c or x.shape[1] < 1: raise ValueError(f'VideoDiT: x has shape {tuple(x.shape)}, this model reads b t c h w with c = {c}; one image is x[:, None], t = 1')
-    if any(s % self.patch for s in sides): raise ValueError(f'VideoDiT: x has frames of {sides[0]} x {sides[1]}, both sides must be multiples of patch={self.patch}')
-    if not isinstance(t, torch.Tensor) or tuple(t.shape) != (len(x),): raise ValueError(f'VideoDiT: t has shape {tuple(getattr(t, "shape", ()))}, needs ({len(x)},): one noise time per clip')
-    if y is not None and len(y) != len(x): raise ValueError(f'VideoDiT: {len(y)} labels or prompts y for {len(x)} clips: give one for each')
+    if x.ndim != 5 or x.shape[2] != c or x.shape[1] < 1:
+        raise ValueError(
+            f'VideoDiT: x has shape {tuple(x.shape)}, this model reads b t c h w '
+            f'with c = {c}; one image is x[:, None], t = 1')
+    if any(s % self.patch for s in sides):
+        raise ValueError(
+            f'VideoDiT: x has frames of {sides[0]} x {sides[1]}, both sides must '
+            f'be multiples of patch={self.patch}')
+    if not isinstance(t, torch.Tensor) or tuple(t.shape) != (len(x),):
+        raise ValueError(
+            f'VideoDiT: t has shape {tuple(getattr(t, "shape", ()))}, needs '
+            f'({len(x)},): one noise time per clip')
+    if y is not None and len(y) != len(x):
+        raise ValueError(
+            f'VideoDiT: {len(y)} labels or prompts y for {len(x)} clips: give one '
+            'for each')
     self.check_words(y)
     for i in taps:
-        if not 0 <= i < self.depth: raise ValueError(f'VideoDiT: return_tokens={i}, but the blocks are numbered 0 to {self.depth - 1}')
-    if not torch.compiler.is_compiling() and t.device.type == 'cpu' and len(t) and not (t.min() >= 0 and t.max() <= 1):
-        raise ValueError('VideoDiT: t must lie in [0,1], 1 = noise; divide a step index by 1000')
+        if not 0 <= i < self.depth:
+            raise ValueError(
+                f'VideoDiT: return_tokens={i}, but the blocks are numbered 0 to '
+                f'{self.depth - 1}')
+    if (not torch.compiler.is_compiling() and t.device.type == 'cpu' and len(t)
+            and not (t.min() >= 0 and t.max() <= 1)):
+        raise ValueError(
+            'VideoDiT: t must lie in [0,1], 1 = noise; divide a step index by 1000')
 
 # %% ../nbs/11_videodit.ipynb #27373e64
 @patch
 def check_words(self:VideoDiT,
-    y:"'torch.Tensor|Prompt|None'", # `b` labels, a `Prompt` or None
+    y:"'torch.Tensor|Prompt|None'", # b labels, a Prompt or None
 ):
-    "ValueError if the condition is not of the kind this image model was trained with."
+    """ValueError if the condition is not of the kind this image model was trained
+    with."""
     if y is None: return
     if self.config['kind'] == 'sd3':
-        if not isinstance(y, Prompt): raise ValueError(f'VideoDiT: y is {type(y).__name__}, but Stable Diffusion 3 reads prompts: Prompt(tokens, pooled)')
-        c = self.config['image']; want = c['joint_attention_dim'], c['pooled_projection_dim']
-        if (y.tokens.shape[-1], y.pooled.shape[-1]) != want: raise ValueError(f'VideoDiT: a prompt with {y.tokens.shape[-1]} and {y.pooled.shape[-1]} channels, this model reads {want[0]} (tokens) and {want[1]} (pooled)')
-    elif not isinstance(y, torch.Tensor): raise ValueError(f'VideoDiT: y is {type(y).__name__}, but this image model reads labels: a tensor of int64')
-    elif self.num_classes is None: raise ValueError('VideoDiT: y given, but the image model is unconditional: leave y out')
-    elif y.is_floating_point(): raise ValueError(f'VideoDiT: y is {y.dtype}, labels are int64')
-    elif y.ndim != 1: raise ValueError(f'VideoDiT: y has shape {tuple(y.shape)}, needs one label per clip')
-    elif not torch.compiler.is_compiling() and y.device.type == 'cpu' and len(y) and not (y.min() >= 0 and y.max() <= self.null_label):
-        raise ValueError(f'VideoDiT: y must lie in 0..{self.null_label} ({self.null_label} = no label), got {y.min()}..{y.max()}')
+        if not isinstance(y, Prompt):
+            raise ValueError(
+                f'VideoDiT: y is {type(y).__name__}, but Stable Diffusion 3 reads '
+                'prompts: Prompt(tokens, pooled)')
+        c = self.config['image']
+        want = c['joint_attention_dim'], c['pooled_projection_dim']
+        if (y.tokens.shape[-1], y.pooled.shape[-1]) != want:
+            raise ValueError(
+                f'VideoDiT: a prompt with {y.tokens.shape[-1]} and '
+                f'{y.pooled.shape[-1]} channels, this model reads {want[0]} '
+                f'(tokens) and {want[1]} (pooled)')
+    elif not isinstance(y, torch.Tensor):
+        raise ValueError(
+            f'VideoDiT: y is {type(y).__name__}, but this image model reads '
+            'labels: a tensor of int64')
+    elif self.num_classes is None:
+        raise ValueError(
+            'VideoDiT: y given, but the image model is unconditional: leave y out')
+    elif y.is_floating_point():
+        raise ValueError(f'VideoDiT: y is {y.dtype}, labels are int64')
+    elif y.ndim != 1:
+        raise ValueError(
+            f'VideoDiT: y has shape {tuple(y.shape)}, needs one label per clip')
+    elif (not torch.compiler.is_compiling() and y.device.type == 'cpu' and len(y)
+            and not (y.min() >= 0 and y.max() <= self.null_label)):
+        raise ValueError(
+            f'VideoDiT: y must lie in 0..{self.null_label} ({self.null_label} = '
+            f'no label), got {y.min()}..{y.max()}')
 
 # %% ../nbs/11_videodit.ipynb #c96873a3
 @patch(as_prop=True)
@@ -206,43 +292,66 @@ def num_classes(self:VideoDiT)->int|None: # None: unconditional, or prompts
     "Classes of the labels."
     return getattr(self.image, 'num_classes', None)
 
+# %% ../nbs/11_videodit.ipynb #8d67ce90
 @patch(as_prop=True)
 def null_label(self:VideoDiT)->int|None: # For classifier-free guidance
     "The label that means 'no label'; with prompts any number does."
     return -1 if self.config['kind'] == 'sd3' else self.image.null_label
 
+# %% ../nbs/11_videodit.ipynb #6e5e3387
 @patch(as_prop=True)
 def blocks(self:VideoDiT)->list: # Modules
-    "Everything that repeats: the image model's blocks, and their copies if there are any."
+    """Everything that repeats: the image model's blocks, and their copies if there
+    are any."""
     return [*self.ask.blocks(self.image), *getattr(self, 'copies', ())]
 
 # %% ../nbs/11_videodit.ipynb #d6a76706
 class Patches:
     "Grid of a model's tokens, under the names that timm's PatchEmbed uses."
-    def __init__(self, side:int): self.grid_size, self.num_patches = (side, side), side*side
+    def __init__(self, side:int):
+        self.grid_size, self.num_patches = (side, side), side*side
 
+# %% ../nbs/11_videodit.ipynb #468be685
 @patch(as_prop=True)
 def x_embedder(self:VideoDiT)->Patches:
     "The grid of one frame's tokens, at the size that `sample` draws."
     return Patches(self.config['input_size'] // self.patch)
 
+# %% ../nbs/11_videodit.ipynb #df2a3a3f
 def _dropout(self): return getattr(self.image, 'label_dropout', 0.)
+
+# %% ../nbs/11_videodit.ipynb #7a12d6ac
 def _set_dropout(self, share): self.image.label_dropout = share
-VideoDiT.label_dropout = property(_dropout, _set_dropout, doc='Share of labels or prompts that are dropped while training.')
+VideoDiT.label_dropout = property(_dropout, _set_dropout,
+    doc='Share of labels or prompts that are dropped while training.')
 
 # %% ../nbs/11_videodit.ipynb #744258da
 def inflate(
-    image_model:nn.Module, # SD3Transformer2DModel, or a V-DiT with spatial blocks alone (`image_dit`); it becomes part of the result: pass copy.deepcopy(model) to keep yours
-    mode:str='2d->3d', # '2d->3d': the same weights on b (t n) d; '2d+3d': frozen on each frame, trainable copies on all; '2d': frames never meet
-    patchify:str='2d', # '3d': a second patch branch with 3D positions behind a zero projection
-    frames:int=16, # Frames of the clips that `sample` draws
-    input_size:int=None, # Side of the latents that `sample` draws; None: the image model's
+    # SD3Transformer2DModel, or a V-DiT with spatial blocks alone (image_dit); it
+    # becomes part of the result: pass copy.deepcopy(model) to keep yours
+    image_model:nn.Module,
+    # '2d->3d': the same weights on b (t n) d; '2d+3d': frozen on each frame,
+    # trainable copies on all; '2d': frames never meet
+    mode:str='2d->3d',
+    # '3d': a second patch branch with 3D positions behind a zero projection
+    patchify:str='2d',
+    frames:int=16, # Frames of the clips that sample draws
+    # Side of the latents that sample draws; None: the image model's
+    input_size:int=None,
 )->VideoDiT: # Equal to the image model on every single frame
-    "Convert an image diffusion transformer to a video one (VideoDiT, sec. 3.2, 4.3, A.2); nothing is copied but what '2d+3d' and '3d' ask for."
+    """Convert an image diffusion transformer to a video one (VideoDiT, sec. 3.2,
+    4.3, A.2); nothing is copied but what '2d+3d' and '3d' ask for."""
     kinds = {SD3Transformer2DModel: 'sd3', VDiT: 'vdit'}
-    kind = next((k for cls, k in kinds.items() if isinstance(image_model, cls)), None)
-    if kind is None: raise TypeError(f'inflate takes an SD3Transformer2DModel or a V-DiT, not {type(image_model).__name__}')
-    if kind == 'vdit' and image_model.config['temporal']: raise ValueError('inflate: this V-DiT has temporal blocks already; an image model is vdit(..., frames=1, temporal=False)')
+    kind = next((k for cls, k in kinds.items() if isinstance(image_model, cls)),
+        None)
+    if kind is None:
+        raise TypeError(
+            'inflate takes an SD3Transformer2DModel or a V-DiT, not '
+            f'{type(image_model).__name__}')
+    if kind == 'vdit' and image_model.config['temporal']:
+        raise ValueError(
+            'inflate: this V-DiT has temporal blocks already; an image model is '
+            'vdit(..., frames=1, temporal=False)')
     return VideoDiT(kind, image_model, mode, patchify, frames, input_size)
 
 # %% ../nbs/11_videodit.ipynb #3f3785c6
@@ -251,12 +360,20 @@ def sincos_3d(
     h:int, # Patches in a column
     w:int, # Patches in a row
     dim:int, # Channels to make, a multiple of 16
-)->torch.Tensor: # `frames h*w dim`, float64
-    "Address in a clip: time from 0, column and row from the middle of the frame (VideoDiT, A.2)."
-    if dim % 16: raise ValueError(f'sincos_3d: dim={dim} must be a multiple of 16: a quarter for time, three eighths each for column and row')
+)->torch.Tensor: # frames h*w dim, float64
+    """Address in a clip: time from 0, column and row from the middle of the frame
+    (VideoDiT, A.2)."""
+    if dim % 16:
+        raise ValueError(
+            f'sincos_3d: dim={dim} must be a multiple of 16: a quarter for time, '
+            'three eighths each for column and row')
     middle = lambda n: torch.arange(n, device='cpu') - (n-1)/2
-    time, column, row = (sincos(p, d) for p, d in ((torch.arange(frames, device='cpu'), dim//4), (middle(w), 3*dim//8), (middle(h), 3*dim//8)))
-    return torch.cat([time[:, None].expand(-1, h*w, -1), column.repeat(h, 1).expand(frames, -1, -1), row.repeat_interleave(w, 0).expand(frames, -1, -1)], -1)
+    time, column, row = (sincos(p, d) for p,
+        d in ((torch.arange(frames, device='cpu'), dim//4), (middle(w), 3*dim//8),
+        (middle(h), 3*dim//8)))
+    return torch.cat([time[:, None].expand(-1, h*w, -1), column.repeat(h,
+        1).expand(frames, -1, -1), row.repeat_interleave(w, 0).expand(frames, -1,
+        -1)], -1)
 
 # %% ../nbs/11_videodit.ipynb #57da0b2b
 def zero_linear(
@@ -265,34 +382,45 @@ def zero_linear(
 )->nn.Linear:
     "A linear layer that says nothing yet: weights and bias are 0."
     layer = nn.Linear(dim, dim, device=like.device, dtype=like.dtype)
-    nn.init.zeros_(layer.weight); nn.init.zeros_(layer.bias)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
     return layer
 
+# %% ../nbs/11_videodit.ipynb #f8cc9a64
 @patch
 def add_branch(self:VideoDiT):
-    "3D patchify: a copy of the patch convolution, and the zero projection behind it."
+    """3D patchify: a copy of the patch convolution, and the zero projection behind
+    it."""
     conv = self.ask.conv(self.image)
-    self.branch, self.zero = copy.deepcopy(conv).requires_grad_(True), zero_linear(self.dim, conv.weight)
+    self.branch, self.zero = (copy.deepcopy(conv).requires_grad_(True),
+        zero_linear(self.dim, conv.weight))
 
 # %% ../nbs/11_videodit.ipynb #e8429c0d
 @patch
 def add_copies(self:VideoDiT):
-    "Freeze the image model; a copy of every block learns, behind zero projections on both streams."
+    """Freeze the image model; a copy of every block learns, behind zero
+    projections on both streams."""
     blocks, like = self.ask.blocks(self.image), self.ask.conv(self.image).weight
-    texts = [hasattr(b, 'context_pre_only') and not b.context_pre_only for b in blocks]   # whose text goes on to the next block
-    self.copies = nn.ModuleList(copy.deepcopy(b).requires_grad_(True) for b in blocks)
+    # whose text goes on to the next block
+    texts = [hasattr(b, 'context_pre_only') and not b.context_pre_only
+        for b in blocks]
+    self.copies = nn.ModuleList(copy.deepcopy(b).requires_grad_(True)
+        for b in blocks)
     self.zeros = nn.ModuleList(zero_linear(self.dim, like) for _ in blocks)
-    self.text_zeros = nn.ModuleList(zero_linear(self.dim, like) if text else nn.Identity() for text in texts)
+    self.text_zeros = nn.ModuleList(zero_linear(self.dim, like) if text
+        else nn.Identity() for text in texts)
     self.image.requires_grad_(False)
 
+# %% ../nbs/11_videodit.ipynb #6637a774
 @patch
 def add_global(self:VideoDiT,
     i:int, # Which block
-    x:torch.Tensor, # `b t n d`, after the frozen block
-    text:torch.Tensor|None, # `b t l d`, likewise
-    c:torch.Tensor, # `b d`
+    x:torch.Tensor, # b t n d, after the frozen block
+    text:torch.Tensor|None, # b t l d, likewise
+    c:torch.Tensor, # b d
 )->tuple: # (x, text)
-    "The trainable copy on the whole clip, added through its zero projections (VideoDiT, Fig. 9)."
+    """The trainable copy on the whole clip, added through its zero projections
+    (VideoDiT, Fig. 9)."""
     one = None if text is None else text.mean(1, keepdim=True)
     seen, said = self.ask.run(self.copies[i], together(x), one, c)
     if said is not None: text = text + self.text_zeros[i](said)
@@ -301,104 +429,167 @@ def add_global(self:VideoDiT,
 # %% ../nbs/11_videodit.ipynb #8fe3b9b3
 @dataclass
 class Prompt:
-    "What text encoders say about b captions. It stands wherever a tensor of labels does: `len`, `[]`, `.to`, `cat`, `where`."
-    tokens:torch.Tensor # `b l d`, one vector per text token; 4096 channels for SD3
-    pooled:torch.Tensor # `b p`, one vector per caption; 2048 channels for SD3
+    """What text encoders say about b captions. It stands wherever a tensor of
+    labels does: `len`, `[]`, `.to`, `cat`, `where`."""
+    tokens:torch.Tensor # b l d, one vector per text token; 4096 channels for SD3
+    pooled:torch.Tensor # b p, one vector per caption; 2048 channels for SD3
     def __post_init__(self):
-        if self.tokens.ndim != 3 or self.pooled.ndim != 2 or len(self.tokens) != len(self.pooled):
-            raise ValueError(f'Prompt: tokens are b l d and pooled b p, not {tuple(self.tokens.shape)} and {tuple(self.pooled.shape)}')
+        if (self.tokens.ndim != 3 or self.pooled.ndim != 2
+                or len(self.tokens) != len(self.pooled)):
+            raise ValueError(
+                'Prompt: tokens are b l d and pooled b p, not '
+                f'{tuple(self.tokens.shape)} and {tuple(self.pooled.shape)}')
     def __len__(self): return len(self.tokens)
     def __getitem__(self, i): return Prompt(self.tokens[i], self.pooled[i])
-    def to(self, *args, **kwargs): return Prompt(self.tokens.to(*args, **kwargs), self.pooled.to(*args, **kwargs))
-    def drop(self, which): # bool `b`
+    def to(self, *args, **kwargs):
+        return Prompt(self.tokens.to(*args, **kwargs), self.pooled.to(*args,
+            **kwargs))
+    def drop(self, which): # bool b
         keep = ~which.to(self.tokens.device)
-        return Prompt(self.tokens * keep[:, None, None], self.pooled * keep[:, None])
+        return Prompt(self.tokens * keep[:, None, None], self.pooled * keep[:,
+            None])
 
 # %% ../nbs/11_videodit.ipynb #ffe718fe
 @patch(cls_method=True)
 def __torch_function__(cls:Prompt, func, types, args=(), kwargs=None):
     "The three things that guidance and training do to labels."
-    if func is torch.cat: return Prompt(torch.cat([p.tokens for p in args[0]]), torch.cat([p.pooled for p in args[0]]))
-    if func is torch.full_like: return args[0].drop(torch.ones(len(args[0]), dtype=torch.bool))   # full of 'no label'
-    if func is torch.where and isinstance(args[2], Prompt): return args[2].drop(args[0])          # where(dropped, 'no label', prompt)
-    raise TypeError(f'{func.__name__} is not for prompts: use their tokens and pooled')
+    if func is torch.cat:
+        return Prompt(torch.cat([p.tokens for p in args[0]]),
+            torch.cat([p.pooled for p in args[0]]))
+    # full of 'no label'
+    if func is torch.full_like:
+        return args[0].drop(torch.ones(len(args[0]), dtype=torch.bool))
+    # where(dropped, 'no label', prompt)
+    if func is torch.where and isinstance(args[2], Prompt):
+        return args[2].drop(args[0])
+    raise TypeError(
+        f'{func.__name__} is not for prompts: use their tokens and pooled')
 
 # %% ../nbs/11_videodit.ipynb #e7f324f8
 class SD3Image:
     "What a video model asks of diffusers' SD3Transformer2DModel."
     sign = -1. # Its velocity is noise - data: the other direction
     def build(self, config): return SD3Transformer2DModel.from_config(config)
-    def config(self, m): return {k: list(v) if isinstance(v, tuple) else v for k, v in m.config.items() if not k.startswith('_')}
-    def sizes(self, m): c = m.config; return dict(dim=m.inner_dim, patch=c.patch_size, in_channels=c.in_channels, input_size=c.sample_size)
+    def config(self, m):
+        return {k: list(v) if isinstance(v, tuple) else v for k,
+            v in m.config.items() if not k.startswith('_')}
+    def sizes(self, m):
+        c = m.config
+        return dict(dim=m.inner_dim, patch=c.patch_size, in_channels=c.in_channels,
+            input_size=c.sample_size)
     def blocks(self, m): return m.transformer_blocks
     def conv(self, m): return m.pos_embed.proj
     def place(self, m, h, w):
         p, most = m.config.patch_size, m.config.pos_embed_max_size
-        if max(h, w) > most: raise ValueError(f'VideoDiT: frames of {h*p} x {w*p} latents; this Stable Diffusion 3 has places for {most*p} x {most*p}')
+        if max(h, w) > most:
+            raise ValueError(
+                f'VideoDiT: frames of {h*p} x {w*p} latents; this Stable '
+                f'Diffusion 3 has places for {most*p} x {most*p}')
         return m.pos_embed.cropped_pos_embed(h*p, w*p)
     def condition(self, m, t, y):
         y = read_prompt(m, y, t)
-        return m.time_text_embed(1000*t, y.pooled), m.context_embedder(y.tokens).unsqueeze(1)
+        return (m.time_text_embed(1000*t, y.pooled),
+            m.context_embedder(y.tokens).unsqueeze(1))
     def run(self, block, x, text, c):
         b, s = x.shape[:2]
-        text, x = block(hidden_states=x.flatten(0, 1), encoder_hidden_states=text.expand(-1, s, -1, -1).flatten(0, 1), temb=c.repeat_interleave(s, 0))
-        return x.unflatten(0, (b, s)), None if text is None else text.unflatten(0, (b, s))
-    def head(self, m, x, c): return m.proj_out(m.norm_out(x.flatten(1, 2), c)).unflatten(1, x.shape[1:3])
+        text, x = block(hidden_states=x.flatten(0, 1),
+            encoder_hidden_states=text.expand(-1, s, -1, -1).flatten(0, 1),
+            temb=c.repeat_interleave(s, 0))
+        return (x.unflatten(0, (b, s)), None if text is None else text.unflatten(0,
+            (b, s)))
+    def head(self, m, x, c):
+        return m.proj_out(m.norm_out(x.flatten(1, 2), c)).unflatten(1, x.shape[1:3])
 
 image_kinds['sd3'] = SD3Image()
 
 # %% ../nbs/11_videodit.ipynb #95378957
 def read_prompt(
-    m:SD3Transformer2DModel, # Says what a prompt looks like, and in training how often to drop it
+    # Says what a prompt looks like, and in training how often to drop it
+    m:SD3Transformer2DModel,
     y:Prompt|None, # None: no prompt, 154 zeros
-    t:torch.Tensor, # `b`, on the device wanted
+    t:torch.Tensor, # b, on the device wanted
 )->Prompt: # In the type of the weights
-    "A prompt as SD3 reads it; while training, dropped with probability `label_dropout`."
+    """A prompt as SD3 reads it; while training, dropped with probability
+    `label_dropout`."""
     c, b, w = m.config, len(t), m.context_embedder.weight
-    if y is None: y = Prompt(*(torch.zeros(b, *s, device=t.device) for s in ((154, c.joint_attention_dim), (c.pooled_projection_dim,))))
-    if m.training and getattr(m, 'label_dropout', 0.): y = y.drop(torch.rand(b, device=t.device) < m.label_dropout)
+    if y is None:
+        y = Prompt(*(torch.zeros(b, *s, device=t.device)
+            for s in ((154, c.joint_attention_dim), (c.pooled_projection_dim,))))
+    if m.training and getattr(m, 'label_dropout', 0.):
+        y = y.drop(torch.rand(b, device=t.device) < m.label_dropout)
     return y.to(device=t.device, dtype=w.dtype)
 
 # %% ../nbs/11_videodit.ipynb #a1941603
-sd3_medium = dict(sample_size=128, patch_size=2, in_channels=16, num_layers=24, attention_head_dim=64, num_attention_heads=24, joint_attention_dim=4096,
-                  caption_projection_dim=1536, pooled_projection_dim=2048, out_channels=16, pos_embed_max_size=192)
-sd3_tiny = dict(sample_size=32, num_layers=2, attention_head_dim=16, num_attention_heads=2, caption_projection_dim=32, pos_embed_max_size=64)   # what differs
+sd3_medium = dict(sample_size=128, patch_size=2, in_channels=16, num_layers=24,
+    attention_head_dim=64, num_attention_heads=24, joint_attention_dim=4096,
+                  caption_projection_dim=1536, pooled_projection_dim=2048,
+                  out_channels=16, pos_embed_max_size=192)
+# what differs
+sd3_tiny = dict(sample_size=32, num_layers=2, attention_head_dim=16,
+    num_attention_heads=2, caption_projection_dim=32, pos_embed_max_size=64)
 
 def sd3(
-    weights:str|Path=None, # A folder with transformer/, as on the Hub; 'hub' fetches it (a licence must be accepted there); None: random weights
-    **overrides, # Of SD3-medium's config, e.g. num_layers=2, for a smaller one with random weights
+    # A folder with transformer/, as on the Hub; 'hub' fetches it (a licence must be
+    # accepted there); None: random weights
+    weights:str|Path=None,
+    # Of SD3-medium's config, e.g. num_layers=2, for a smaller one with random
+    # weights
+    **overrides,
 )->SD3Transformer2DModel: # 2.03B parameters, float32; with weights in eval mode
-    "Stable Diffusion 3's transformer, medium unless the folder says otherwise; OSError within seconds if the weights cannot be had."
-    if weights and overrides: raise ValueError(f'sd3: weights are of the whole model, without {", ".join(overrides)}')
-    odd = overrides.keys() - (sd3_medium.keys() | {'dual_attention_layers', 'qk_norm'})
-    if odd: raise TypeError(f'sd3: unknown {", ".join(sorted(odd))}; there are {", ".join(sd3_medium)}')
+    """Stable Diffusion 3's transformer, medium unless the folder says otherwise;
+    OSError within seconds if the weights cannot be had."""
+    if weights and overrides:
+        raise ValueError(
+            f'sd3: weights are of the whole model, without {", ".join(overrides)}')
+    odd = (overrides.keys() - (sd3_medium.keys() | {'dual_attention_layers',
+        'qk_norm'}))
+    if odd:
+        raise TypeError(
+            f'sd3: unknown {", ".join(sorted(odd))}; there are '
+            f'{", ".join(sd3_medium)}')
     if not weights: return SD3Transformer2DModel(**sd3_medium | overrides)
     file = 'transformer/diffusion_pytorch_model.safetensors'
-    if weights == 'hub': weights = fetch('stabilityai/stable-diffusion-3-medium-diffusers', [file], 'sd3')
+    if weights == 'hub':
+        weights = fetch('stabilityai/stable-diffusion-3-medium-diffusers', [file],
+            'sd3')
     state = {k: v.float() for k, v in read_state(Path(weights)/file, 'sd3').items()}
     with torch.device('meta'): model = SD3Transformer2DModel(**sd3_config(weights))
-    if odd := misfit(model.state_dict(), state): raise ValueError(f'sd3: {weights} does not fit the model: {odd}')
+    if odd := misfit(model.state_dict(), state):
+        raise ValueError(f'sd3: {weights} does not fit the model: {odd}')
     model.load_state_dict(state, assign=True)
     return model.eval()
 
 # %% ../nbs/11_videodit.ipynb #37de41cd
 def sd3_config(
-    image:str|Path='sd3', # 'sd3' or 'hub': medium; 'sd3-tiny': two layers, to try things out; or a folder with transformer/
+    # 'sd3' or 'hub': medium; 'sd3-tiny': two layers, to try things out; or a folder
+    # with transformer/
+    image:str|Path='sd3',
 )->dict: # What SD3Transformer2DModel is built from
-    "How large a Stable Diffusion 3 is, without its weights; a folder that says nothing holds the medium one."
+    """How large a Stable Diffusion 3 is, without its weights; a folder that says
+    nothing holds the medium one."""
     if str(image) == 'sd3-tiny': return sd3_medium | sd3_tiny
     file = Path(image)/'transformer'/'config.json'
-    try: said = json.loads(file.read_text(encoding='utf-8')) if str(image) not in ('sd3', 'hub') and file.is_file() else {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as e: raise ValueError(f'{file} is damaged: {e}') from None
-    return sd3_medium | {k: v for k, v in said.items() if k in sd3_medium or k in ('dual_attention_layers', 'qk_norm')}
+    try:
+        said = (json.loads(file.read_text(encoding='utf-8'))
+            if str(image) not in ('sd3', 'hub') and file.is_file() else {})
+    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        raise ValueError(f'{file} is damaged: {e}') from None
+    return (sd3_medium | {k: v for k, v in said.items() if k in sd3_medium
+        or k in ('dual_attention_layers', 'qk_norm')})
 
+# %% ../nbs/11_videodit.ipynb #c151649f
 def image_shape(
-    image:str|Path, # As `image` of TrainConfig: 'mini', 'random', a .safetensors file, 'sd3', 'sd3-tiny' or a folder with transformer/
+    # As image of TrainConfig: 'mini', 'random', a .safetensors file, 'sd3',
+    # 'sd3-tiny' or a folder with transformer/
+    image:str|Path,
     **changes, # Of its config, where it is a Stable Diffusion 3
 )->nn.Module: # On the meta device
-    "An image model's shape, without its numbers: seconds, even for two billion of them."
+    """An image model's shape, without its numbers: seconds, even for two billion
+    of them."""
     ours = str(image) in ('mini', 'random') or str(image).endswith('.safetensors')
-    with torch.device('meta'): return image_dit(**changes) if ours else SD3Transformer2DModel(**sd3_config(image) | changes)
+    with torch.device('meta'):
+        return (image_dit(**changes) if ours
+            else SD3Transformer2DModel(**sd3_config(image) | changes))
 
 # %% ../nbs/11_videodit.ipynb #ee654b9f
 def squeezed_table(
@@ -406,10 +597,12 @@ def squeezed_table(
     w:int, # Patches in a row
     side:int, # Patches along the side of the frames the model knows
     dim:int, # Channels
-)->torch.Tensor: # `1 h*w dim`, float64
-    "Addresses of a larger or smaller frame, squeezed into the range of the trained one."
+)->torch.Tensor: # 1 h*w dim, float64
+    """Addresses of a larger or smaller frame, squeezed into the range of the
+    trained one."""
     along = lambda n: (torch.arange(n, device='cpu') + .5) * side/n - .5
-    return torch.cat([sincos(along(w).repeat(h), dim//2), sincos(along(h).repeat_interleave(w), dim//2)], -1)[None]
+    return torch.cat([sincos(along(w).repeat(h), dim//2),
+        sincos(along(h).repeat_interleave(w), dim//2)], -1)[None]
 
 # %% ../nbs/11_videodit.ipynb #9047cfee
 def kept_for_backward(
@@ -419,35 +612,47 @@ def kept_for_backward(
     words:int=154, # Text tokens, for SD3
     *,
     fused:bool=True, # Attention that never writes its table down
-    checkpointing:bool=False, # Keep the input of each block, and compute the rest again
+    # Keep the input of each block, and compute the rest again
+    checkpointing:bool=False,
     half:bool=True, # bf16 autocast; on the meta device alone
 )->int: # Bytes, batch 1, without weights
     "Activations of one clip between forward and backward pass."
-    weight = model.ask.conv(model.image).weight; device, c = weight.device, model.config['image']
-    x, t = torch.empty(1, frames, model.config['in_channels'], side, side, device=device), torch.zeros(1, device=device)
-    y = Prompt(torch.zeros(1, words, c['joint_attention_dim'], device=device), torch.zeros(1, c['pooled_projection_dim'], device=device)) if model.config['kind'] == 'sd3' else None
+    weight = model.ask.conv(model.image).weight
+    device, c = weight.device, model.config['image']
+    x, t = (torch.empty(1, frames, model.config['in_channels'], side, side,
+        device=device), torch.zeros(1, device=device))
+    y = (Prompt(torch.zeros(1, words, c['joint_attention_dim'], device=device),
+        torch.zeros(1, c['pooled_projection_dim'], device=device))
+        if model.config['kind'] == 'sd3' else None)
     was, model.checkpointing = model.checkpointing, checkpointing
     try: whole = count_kept(lambda: model(x, t, y), model, fused, half)
     finally: model.checkpointing = was
     if not checkpointing: return whole
-    h = torch.empty(1, frames, (side//model.patch)**2, model.dim, device=device, requires_grad=True)
-    text = None if y is None else torch.empty(1, 1, words, model.dim, device=device, requires_grad=True)
-    return whole + count_kept(lambda: model.layer(0, h, text, torch.empty(1, model.dim, device=device, requires_grad=True)), model, fused, half)
+    h = torch.empty(1, frames, (side//model.patch)**2, model.dim, device=device,
+        requires_grad=True)
+    text = (None if y is None else torch.empty(1, 1, words, model.dim,
+        device=device, requires_grad=True))
+    return (whole + count_kept(lambda: model.layer(0, h, text, torch.empty(1,
+        model.dim, device=device, requires_grad=True)), model, fused, half))
 
 # %% ../nbs/11_videodit.ipynb #399ea033
 def count_kept(
     run:callable, # () -> anything: a forward pass
     model:nn.Module, # Its weights do not count
-    fused:bool, # As in `kept_for_backward`; on the meta device alone
+    fused:bool, # As in kept_for_backward; on the meta device alone
     half:bool, # Likewise
 )->int: # Bytes
     "What autograd puts away while something runs: each storage once."
     kept, mode = {}, MetaAutocast(half, fused)
-    def pack(x): s = x.untyped_storage(); kept[s._cdata] = s; return x
+    def pack(x):
+        s = x.untyped_storage()
+        kept[s._cdata] = s
+        return x
     meta = next(model.parameters()).is_meta
     with saved_tensors_hooks(pack, lambda x: x):
         if meta:
             with mode: run()
         else: run()
-    there = {w.untyped_storage()._cdata for w in [*model.parameters(), *mode.copies.values()]}
+    there = {w.untyped_storage()._cdata for w in [*model.parameters(),
+        *mode.copies.values()]}
     return sum(s.nbytes() for i, s in kept.items() if i not in there)

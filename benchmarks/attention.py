@@ -28,8 +28,10 @@ def ways(dim, heads):
     "Name -> function of `b t n d`."
     space, time_ = (Attention(dim, num_heads=heads, qkv_bias=True).eval() for _ in range(2))
     per_frame = lambda x: space(x.flatten(0, 1)).view(x.shape)
-    along_time = lambda x: time_(x.transpose(1, 2).flatten(0, 1)).view(x.transpose(1, 2).shape).transpose(1, 2)
-    return {'per frame': per_frame, 'factorised': lambda x: along_time(per_frame(x)), '3D': lambda x: space(x.flatten(1, 2)).view(x.shape)}
+    along_time = lambda x: time_(x.transpose(1, 2).flatten(0, 1)).view(x.transpose(1,
+        2).shape).transpose(1, 2)
+    return {'per frame': per_frame, 'factorised': lambda x: along_time(per_frame(x)),
+        '3D': lambda x: space(x.flatten(1, 2)).view(x.shape)}
 
 
 def flops(way, t, n, d):
@@ -50,23 +52,32 @@ def measure(dim, heads, tokens, frames, repeats):
     runs, rows = ways(dim, heads), {}
     for t in frames:
         x = torch.randn(1, t, tokens, dim, generator=torch.Generator().manual_seed(0))
-        for name, run in runs.items(): assert counted(run, x) == flops(name, t, tokens, dim), f'{name}, {t} frames: the formula does not count what runs'
+        for name, run in runs.items():
+            assert (counted(run, x) == flops(name, t, tokens,
+                dim)), f'{name}, {t} frames: the formula does not count what runs'
         seconds = {name: [] for name in runs}
         for i in range(repeats + 1):
             for name, run in runs.items():
-                start = time.process_time(); run(x); seconds[name].append(time.process_time() - start)
+                start = time.process_time()
+                run(x); seconds[name].append(time.process_time() - start)
         for name in runs:
             s, f = statistics.median(seconds[name][1:]), flops(name, t, tokens, dim)
-            rows.setdefault(name, []).append(dict(frames=t, tokens=t*tokens, ms=round(1000*s, 3), gflops=f/1e9, gflops_per_second=round(f/s/1e9, 1)))
-        print(f'{t:3} frames:', ', '.join(f"{k} {r[-1]['ms']:.1f} ms, {r[-1]['gflops']:.2f} GFLOP" for k, r in rows.items()), flush=True)
+            rows.setdefault(name, []).append(dict(frames=t, tokens=t*tokens, ms=round(1000*s, 3),
+                gflops=f/1e9, gflops_per_second=round(f/s/1e9, 1)))
+        print(f'{t:3} frames:', ', '.join(f"{k} {r[-1]['ms']:.1f} ms, {r[-1]['gflops']:.2f} GFLOP"
+            for k, r in rows.items()), flush=True)
     return rows
 
 
 def options(argv=None):
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--dim', type=int, default=384, help='channels (default: 384, size S)'); p.add_argument('--heads', type=int, default=6)
-    p.add_argument('--tokens', type=int, default=64, help='tokens of a frame (default: 64)'); p.add_argument('--frames', type=int, nargs='+', default=[1, 2, 4, 8, 16, 32])
-    p.add_argument('--repeats', type=int, default=7); p.add_argument('--out', type=Path)
+    p = argparse.ArgumentParser(description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--dim', type=int, default=384, help='channels (default: 384, size S)')
+    p.add_argument('--heads', type=int, default=6)
+    p.add_argument('--tokens', type=int, default=64, help='tokens of a frame (default: 64)')
+    p.add_argument('--frames', type=int, nargs='+', default=[1, 2, 4, 8, 16, 32])
+    p.add_argument('--repeats', type=int, default=7)
+    p.add_argument('--out', type=Path)
     return p.parse_args(argv)
 
 
@@ -74,9 +85,12 @@ def main(argv=None):
     a = options(argv); torch.set_num_threads(1)
     rows = measure(a.dim, a.heads, a.tokens, a.frames, a.repeats)
     if a.out:
-        said = f"python benchmarks/attention.py --dim {a.dim} --heads {a.heads} --tokens {a.tokens} --frames {' '.join(map(str, a.frames))} --repeats {a.repeats}"
+        said = (f"python benchmarks/attention.py --dim {a.dim} --heads {a.heads} --tokens "
+            f"{a.tokens} --frames {' '.join(map(str, a.frames))} --repeats {a.repeats}")
         a.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(a.out, dict(command=said, commit=commit(), machine=machine(), clock='CPU seconds of one process, one thread; medians', dim=a.dim, heads=a.heads, tokens=a.tokens,
+        write_json(a.out, dict(command=said, commit=commit(), machine=machine(),
+            clock='CPU seconds of one process, one thread; medians', dim=a.dim, heads=a.heads,
+            tokens=a.tokens,
                                repeats=a.repeats, rows=rows))
         print(a.out)
 

@@ -19,54 +19,77 @@ from align4gen.labs.evidence import commit
 from align4gen.data import write_json
 from align4gen.train import machine
 
-kinds = {'h264 mp4, key 50': ('a.mp4', 'libx264', dict(g='50')), 'h264 mp4, key 250': ('b.mp4', 'libx264', dict(g='250')), 'mpeg4 avi, key 12': ('c.avi', 'mpeg4', dict(g='12'))}
+kinds = {'h264 mp4, key 50': ('a.mp4', 'libx264', dict(g='50')), 'h264 mp4, key 250': ('b.mp4',
+    'libx264', dict(g='250')), 'mpeg4 avi, key 12': ('c.avi', 'mpeg4', dict(g='12'))}
 
 
 def film(path, codec, options, frames, w=340, h=256):
     "A window that drifts over a photograph, with a little noise in every frame."
     photo, rng = (photographs(2*h)[0]*255).byte().permute(1, 2, 0).numpy(), np.random.default_rng(0)
     with av.open(str(path), 'w') as file:
-        stream = file.add_stream(codec, rate=30, options=options); stream.width, stream.height, stream.pix_fmt = w, h, 'yuv420p'
+        stream = file.add_stream(codec, rate=30, options=options)
+        stream.width, stream.height, stream.pix_fmt = w, h, 'yuv420p'
         if codec == 'mpeg4': stream.codec_context.bit_rate = 1_000_000
         for i in range(frames):
-            frame = np.roll(photo, (-i//2, -i), (0, 1))[:h, :w].astype(np.int16) + rng.integers(-4, 5, (h, w, 1))
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame.clip(0, 255).astype(np.uint8), format='rgb24')))
+            frame = (np.roll(photo, (-i//2, -i), (0, 1))[:h, :w].astype(np.int16) + rng.integers(-4,
+                5, (h, w, 1)))
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame.clip(0, 255).astype(np.uint8),
+                format='rgb24')))
         file.mux(stream.encode())
     return path
 
 
-def first(path, frames, at): datasets._remembered.cache_clear(); return datasets.read_clip(path, at=at)
+def first(path, frames, at):
+    datasets._remembered.cache_clear(); return datasets.read_clip(path, at=at)
 def again(path, frames, at): return datasets.read_clip(path, at=at)
-def up_to(path, frames, at): return torch.from_numpy(np.stack(datasets.decode_all(path, datasets.frame_indices(frames, at=at)))).permute(0, 3, 1, 2)
+def up_to(path, frames, at):
+    return torch.from_numpy(np.stack(datasets.decode_all(path, datasets.frame_indices(frames,
+        at=at)))).permute(0, 3, 1, 2)
 
 def whole(path, frames, at):
     with av.open(str(path)) as file:
         file.streams.video[0].codec_context.thread_count = 1
         every = [frame.to_ndarray(format='rgb24') for frame in file.decode(video=0)]
-    return torch.from_numpy(np.stack([every[i] for i in datasets.frame_indices(len(every), at=at)])).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.stack([every[i] for i in datasets.frame_indices(len(every),
+        at=at)])).permute(0, 3, 1, 2)
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--frames', type=int, default=300); p.add_argument('--clips', type=int, default=20); p.add_argument('--out', type=Path)
-    a = p.parse_args(); torch.set_num_threads(1)
+    p = argparse.ArgumentParser(description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--frames', type=int, default=300)
+    p.add_argument('--clips', type=int, default=20)
+    p.add_argument('--out', type=Path)
+    a = p.parse_args()
+    torch.set_num_threads(1)
     ways, found = {'first': first, 'again': again, 'up to': up_to, 'whole': whole}, {}
     with tempfile.TemporaryDirectory() as folder:
         for kind, (name, codec, options) in kinds.items():
-            path = film(Path(folder)/name, codec, options, a.frames); whole(path, a.frames, 0.)
+            path = film(Path(folder)/name, codec, options, a.frames)
+            whole(path, a.frames, 0.)
             seconds, r = dict.fromkeys(ways, 0.), random.Random(0)
             for at in [r.random() for _ in range(a.clips)]:
                 clips = []
                 for way, read in ways.items():
-                    start = time.process_time(); clips.append(read(path, a.frames, at)); seconds[way] += time.process_time() - start
+                    start = time.process_time()
+                    clips.append(read(path, a.frames, at))
+                    seconds[way] += time.process_time() - start
                 assert all(torch.equal(c, clips[0]) for c in clips), f'{kind}: not the same frames'
             rate = {w: a.clips/s for w, s in seconds.items()}
-            found[kind] = dict(bytes=path.stat().st_size, clips_per_second=rate, ratio_to_whole={w: rate[w]/rate['whole'] for w in ways})
-            print(f'{kind:18}', ', '.join(f'{w} {rate[w]:.1f} clips/s ({rate[w]/rate["whole"]:.1f}x)' for w in ways))
+            found[kind] = dict(bytes=path.stat().st_size, clips_per_second=rate,
+                ratio_to_whole={w: rate[w]/rate['whole'] for w in ways})
+            print(f'{kind:18}',
+                ', '.join(f'{w} {rate[w]:.1f} clips/s ({rate[w]/rate["whole"]:.1f}x)'
+                for w in ways))
     if a.out:
         a.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(a.out, dict(command=f'python benchmarks/decode.py --frames {a.frames} --clips {a.clips}', commit=commit(), machine=machine(), av=av.__version__,
-                               clip='16 frames at interval 3', size=[340, 256], frames=a.frames, clips=a.clips, clock='CPU seconds of one process, one decoding thread', files=found))
+        write_json(a.out,
+            dict(command=f'python benchmarks/decode.py --frames {a.frames} --clips {a.clips}',
+            commit=commit(), machine=machine(), av=av.__version__,
+                               clip='16 frames at interval 3', size=[340, 256], frames=a.frames,
+                               clips=a.clips,
+                               clock='CPU seconds of one process, one decoding thread',
+                               files=found))
 
 
 if __name__ == '__main__': main()

@@ -21,8 +21,10 @@ from align4gen.train_dpvae import DPVAEConfig, load_image_vae
 
 def models(name):
     image = load_image_vae(DPVAEConfig(image_vae=name))
-    ways = {'every frame, 2D': lambda: vae.FrameVAE(image), 'DP-VAE, conv': lambda: DPVAE.from_2d(image)}
-    return ways | ({'DP-VAE, attention': lambda: DPVAE.from_2d(image, 'attention')} if image.config.mid_block_add_attention else {})
+    ways = {'every frame, 2D': lambda: vae.FrameVAE(image),
+        'DP-VAE, conv': lambda: DPVAE.from_2d(image)}
+    return (ways | ({'DP-VAE, attention': lambda: DPVAE.from_2d(image, 'attention')}
+        if image.config.mid_block_add_attention else {}))
 
 
 def clock(): return time.perf_counter() if torch.cuda.is_available() else time.process_time()
@@ -38,13 +40,17 @@ def peak(name, way, shape):
     torch.set_num_threads(1)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     model, clips = models(name)[way]().to(device).eval(), torch.zeros(shape, device=device)
-    resident = lambda: int(Path('/proc/self/statm').read_text().split()[1])*os.sysconf('SC_PAGE_SIZE')
-    held, seen, done = torch.cuda.memory_allocated() if device == 'cuda' else resident(), [0], threading.Event()
+    resident = lambda: int(Path('/proc/self/statm').read_text().split()[1])*os.sysconf(
+        'SC_PAGE_SIZE')
+    held, seen, done = (torch.cuda.memory_allocated() if device == 'cuda' else resident(), [0],
+        threading.Event())
     def watch():
         while not done.wait(.002): seen.append(resident())
-    watcher = threading.Thread(target=watch); watcher.start()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     with torch.no_grad(): model.decode(model.encode(clips))
-    done.set(); watcher.join()
+    done.set()
+    watcher.join()
     return ((torch.cuda.max_memory_allocated() if device == 'cuda' else max(seen)) - held)/2**20
 
 
@@ -53,30 +59,48 @@ def measure(name, clips, repeats):
     ready = {w: make().to(clips.device).eval() for w, make in models(name).items()}
     seconds = {w: dict(encode=[], decode=[]) for w in ready}
     with torch.no_grad():
-        for i in range(repeats + 1):                                                     # the first round warms up
+        # the first round warms up
+        for i in range(repeats + 1):
             for w, model in ready.items():
-                z, encode = timed(lambda: model.encode(clips)); _, decode = timed(lambda: model.decode(z))
+                z, encode = timed(lambda: model.encode(clips))
+                _, decode = timed(lambda: model.decode(z))
                 if i: seconds[w]['encode'].append(encode); seconds[w]['decode'].append(decode)
     n, found = clips.shape[0]*clips.shape[1], {}
     with multiprocessing.get_context('spawn').Pool(1, maxtasksperchild=1) as pool:
         for w, model in ready.items():
             rate = {k: n/statistics.median(v) for k, v in seconds[w].items()}
-            found[w] = dict(frames_per_second=rate, peak_mb=pool.apply(peak, (name, w, tuple(clips.shape))), latents=model.encode(clips[:1]).numel(), parameters=sum(q.numel() for q in model.parameters()))
-            print(f'{name}: {w:18}', ', '.join(f'{k} {v:.1f} frames/s' for k, v in rate.items()), f'peak {found[w]["peak_mb"]:.0f} MB, {found[w]["latents"]} latents a clip', flush=True)
+            found[w] = dict(frames_per_second=rate, peak_mb=pool.apply(peak,
+                (name, w, tuple(clips.shape))), latents=model.encode(clips[:1]).numel(),
+                parameters=sum(q.numel() for q in model.parameters()))
+            print(f'{name}: {w:18}', ', '.join(f'{k} {v:.1f} frames/s' for k, v in rate.items()),
+                f'peak {found[w]["peak_mb"]:.0f} MB, {found[w]["latents"]} latents a clip',
+                flush=True)
     return found
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--image_vae', nargs='+', default=['mini', 'sd14'], help='image autoencoders; without weights of its own one is random, and as fast'); p.add_argument('--out', type=Path)
-    for k, v in dict(frames=16, size=64, clips=1, repeats=3).items(): p.add_argument(f'--{k}', type=int, default=v)
-    a = p.parse_args(); torch.set_num_threads(1)
+    p = argparse.ArgumentParser(description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--image_vae', nargs='+', default=['mini', 'sd14'],
+        help='image autoencoders; without weights of its own one is random, and as fast')
+    p.add_argument('--out', type=Path)
+    for k, v in dict(frames=16, size=64, clips=1, repeats=3).items():
+        p.add_argument(f'--{k}', type=int, default=v)
+    a = p.parse_args()
+    torch.set_num_threads(1)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    clips = to_float(MovingDigits('test', n=a.clips, frames=a.frames, size=a.size).videos).to(device)
+    clips = to_float(MovingDigits('test', n=a.clips, frames=a.frames, size=a.size).videos).to(
+        device)
     found = {name: measure(name, clips, a.repeats) for name in a.image_vae}
     if a.out:
-        write_json(a.out, dict(command=f'python benchmarks/dpvae.py --image_vae {" ".join(a.image_vae)} --frames {a.frames} --size {a.size} --clips {a.clips} --repeats {a.repeats}', commit=commit(), machine=machine(),
-                               clip=[a.frames, 3, a.size, a.size], clips=a.clips, clock='wall' if device == 'cuda' else 'CPU seconds of one process, one thread; medians', autoencoders=found))
+        write_json(a.out,
+            dict(command=f'python benchmarks/dpvae.py --image_vae {" ".join(a.image_vae)} '
+                f'--frames {a.frames} --size {a.size} --clips {a.clips} --repeats {a.repeats}',
+                commit=commit(), machine=machine(),
+                               clip=[a.frames, 3, a.size, a.size], clips=a.clips, clock='wall'
+                               if device == 'cuda'
+                               else 'CPU seconds of one process, one thread; medians',
+                               autoencoders=found))
 
 
 if __name__ == '__main__': main()

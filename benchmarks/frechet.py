@@ -17,7 +17,8 @@ def crowd(d, kind, width, draw, n=2048):
     import torch
     x = torch.randn(n, d, generator=draw, dtype=torch.float64)
     if kind == 'plain': return x * torch.linspace(.1, width, d) + width/9
-    return x * width * torch.arange(1, d + 1)**-.5 @ torch.linalg.qr(torch.randn(d, d, generator=draw, dtype=torch.float64))[0]
+    return (x * width * torch.arange(1, d + 1)**-.5 @ torch.linalg.qr(torch.randn(d, d,
+        generator=draw, dtype=torch.float64))[0])
 
 
 def by_sqrtm(a, b):
@@ -47,17 +48,27 @@ def measure(dims, threads, times):
         for kind in ('plain', 'mixed'):
             draw = torch.Generator().manual_seed(d)
             a, b = crowd(d, kind, 3, draw), crowd(d, kind, 4, draw)
-            known, moments = [(x.numpy().mean(0), np.cov(x.numpy(), rowvar=False)) for x in (a, b)], [Moments().update(x) for x in (a, b)]
-            ways = dict(sqrtm=by_sqrtm, ours=frechet_distance, covariances=lambda a, b: (np.cov(a.numpy(), rowvar=False), np.cov(b.numpy(), rowvar=False)),
-                        sqrtm_known=lambda a, b: root_known(*known), ours_known=lambda a, b: frechet_distance(*moments))
+            known, moments = ([(x.numpy().mean(0), np.cov(x.numpy(), rowvar=False))
+                for x in (a, b)], [Moments().update(x) for x in (a, b)])
+            ways = dict(sqrtm=by_sqrtm, ours=frechet_distance, covariances=lambda a,
+                b: (np.cov(a.numpy(), rowvar=False), np.cov(b.numpy(), rowvar=False)),
+                        sqrtm_known=lambda a, b: root_known(*known), ours_known=lambda a,
+                        b: frechet_distance(*moments))
             took, value = {k: [] for k in ways}, {}
             for _ in range(times):
                 for name, way in ways.items():
                     start = clock(); value[name] = way(a, b); took[name].append(clock() - start)
             best = {k: min(v) for k, v in took.items()}
-            rows.append(dict(d=d, n=2048, kind=kind, threads=threads, clock='CPU' if threads == 1 else 'wall', **best, ratio=best['sqrtm']/best['ours'], ratio_known=best['sqrtm_known']/best['ours_known'],
-                             distance=value['ours'], relative_difference=abs(value['sqrtm'] - value['ours'])/value['ours'], full_rank=d < 2048))
-            print(f"d {d:5} {kind}, {threads} thread(s): sqrtm {best['sqrtm']:.3f} s, ours {best['ours']:.3f} s: {rows[-1]['ratio']:.1f} times as fast, from moments {rows[-1]['ratio_known']:.1f}; relative difference {rows[-1]['relative_difference']:.1e}", file=sys.stderr, flush=True)
+            rows.append(dict(d=d, n=2048, kind=kind, threads=threads, clock='CPU' if threads == 1
+                else 'wall', **best, ratio=best['sqrtm']/best['ours'],
+                ratio_known=best['sqrtm_known']/best['ours_known'],
+                             distance=value['ours'],
+                             relative_difference=abs(value['sqrtm'] - value['ours'])/value['ours'],
+                             full_rank=d < 2048))
+            print(f"d {d:5} {kind}, {threads} thread(s): sqrtm {best['sqrtm']:.3f} s, ours "
+                f"{best['ours']:.3f} s: {rows[-1]['ratio']:.1f} times as fast, from moments "
+                f"{rows[-1]['ratio_known']:.1f}; relative difference "
+                f"{rows[-1]['relative_difference']:.1e}", file=sys.stderr, flush=True)
     return rows
 
 
@@ -65,9 +76,13 @@ def numbers(text): return [int(x) for x in text.split(',')]
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--dims', type=numbers, default=[768, 1024, 2048]); p.add_argument('--threads', type=numbers, default=[1])
-    p.add_argument('--times', type=int, default=2); p.add_argument('--out', type=Path); p.add_argument('--one', type=int, help=argparse.SUPPRESS)
+    p = argparse.ArgumentParser(description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--dims', type=numbers, default=[768, 1024, 2048])
+    p.add_argument('--threads', type=numbers, default=[1])
+    p.add_argument('--times', type=int, default=2)
+    p.add_argument('--out', type=Path)
+    p.add_argument('--one', type=int, help=argparse.SUPPRESS)
     a = p.parse_args()
     if a.one: print(json.dumps(measure(a.dims, a.one, a.times))); return
     from align4gen.data import write_json
@@ -75,12 +90,22 @@ def main():
     from align4gen.train import machine
     import numpy, scipy
     rows = []
-    for threads in a.threads: # NumPy's and SciPy's BLAS read their number of threads when they are loaded
-        env = dict(os.environ, **{f'{k}_NUM_THREADS': str(threads) for k in ('OMP', 'OPENBLAS', 'MKL')})
-        done = subprocess.run([sys.executable, __file__, '--one', str(threads), '--dims', ','.join(map(str, a.dims)), '--times', str(a.times)], env=env, stdout=subprocess.PIPE, text=True, check=True)
+    # NumPy's and SciPy's BLAS read their number of threads when they are loaded
+    for threads in a.threads:
+        env = dict(os.environ, **{f'{k}_NUM_THREADS': str(threads) for k in ('OMP', 'OPENBLAS',
+            'MKL')})
+        done = subprocess.run([sys.executable, __file__, '--one', str(threads), '--dims',
+            ','.join(map(str, a.dims)), '--times', str(a.times)], env=env, stdout=subprocess.PIPE,
+            text=True, check=True)
         rows += json.loads(done.stdout)
-    found = dict(command=f"python benchmarks/frechet.py --dims {','.join(map(str, a.dims))} --threads {','.join(map(str, a.threads))} --times {a.times}", commit=commit(), machine=machine(),
-                 numpy=numpy.__version__, scipy=scipy.__version__, rows=rows, lowest_ratio=min(r['ratio'] for r in rows), lowest_ratio_known=min(r['ratio_known'] for r in rows), worst_difference_at_full_rank=max((r['relative_difference'] for r in rows if r['full_rank']), default=None))
+    found = dict(
+        command=f"python benchmarks/frechet.py --dims {','.join(map(str, a.dims))} --threads "
+            f"{','.join(map(str, a.threads))} --times {a.times}", commit=commit(),
+            machine=machine(),
+                 numpy=numpy.__version__, scipy=scipy.__version__, rows=rows,
+                 lowest_ratio=min(r['ratio'] for r in rows), lowest_ratio_known=min(r['ratio_known']
+                 for r in rows), worst_difference_at_full_rank=max((r['relative_difference']
+                 for r in rows if r['full_rank']), default=None))
     if a.out: a.out.parent.mkdir(parents=True, exist_ok=True); write_json(a.out, found)
 
 

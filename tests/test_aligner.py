@@ -2,7 +2,8 @@
 import copy, warnings
 
 import pytest, torch, torch.nn as nn
-from diffusers import CogVideoXTransformer3DModel, HunyuanVideoTransformer3DModel, LatteTransformer3DModel, SD3Transformer2DModel, WanTransformer3DModel
+from diffusers import (CogVideoXTransformer3DModel, HunyuanVideoTransformer3DModel,
+    LatteTransformer3DModel, SD3Transformer2DModel, WanTransformer3DModel)
 from einops import rearrange
 from torch.utils.checkpoint import checkpoint
 
@@ -17,49 +18,71 @@ two_heads = dict(num_attention_heads=2, attention_head_dim=16, in_channels=4, ou
 # The models: how to build one, and how to ask it with latents b t c h w
 
 def latte():
-    return LatteTransformer3DModel(**two_heads, num_layers=3, cross_attention_dim=32, attention_bias=True, sample_size=8, patch_size=2, activation_fn='gelu-approximate',
-                                   num_embeds_ada_norm=1000, norm_type='ada_norm_single', norm_elementwise_affine=False, caption_channels=8, video_length=6)
+    return LatteTransformer3DModel(**two_heads, num_layers=3, cross_attention_dim=32,
+        attention_bias=True, sample_size=8, patch_size=2, activation_fn='gelu-approximate',
+                                   num_embeds_ada_norm=1000, norm_type='ada_norm_single',
+                                   norm_elementwise_affine=False, caption_channels=8,
+                                   video_length=6)
 
-def ask_latte(m, z): return m(z.transpose(1, 2), torch.full((len(z),), 500), torch.zeros(len(z), 5, 8), return_dict=False)[0].transpose(1, 2)
+def ask_latte(m, z):
+    return m(z.transpose(1, 2), torch.full((len(z),), 500), torch.zeros(len(z), 5, 8),
+        return_dict=False)[0].transpose(1, 2)
 
 def cog():
-    return CogVideoXTransformer3DModel(**two_heads, time_embed_dim=16, text_embed_dim=8, num_layers=3, sample_width=12, sample_height=8, sample_frames=9, patch_size=2, max_text_seq_length=5)
+    return CogVideoXTransformer3DModel(**two_heads, time_embed_dim=16, text_embed_dim=8,
+        num_layers=3, sample_width=12, sample_height=8, sample_frames=9, patch_size=2,
+        max_text_seq_length=5)
 
-def ask_cog(m, z): return m(z, torch.zeros(len(z), 5, 8), torch.full((len(z),), 500), return_dict=False)[0]
+def ask_cog(m, z):
+    return m(z, torch.zeros(len(z), 5, 8), torch.full((len(z),), 500), return_dict=False)[0]
 
-def wan(): return WanTransformer3DModel(patch_size=(1, 2, 2), **two_heads, text_dim=8, freq_dim=32, ffn_dim=48, num_layers=3, rope_max_seq_len=32)
+def wan():
+    return WanTransformer3DModel(patch_size=(1, 2, 2), **two_heads, text_dim=8, freq_dim=32,
+        ffn_dim=48, num_layers=3, rope_max_seq_len=32)
 
-def ask_wan(m, z): return m(z.transpose(1, 2), torch.full((len(z),), 500), torch.zeros(len(z), 5, 8), return_dict=False)[0].transpose(1, 2)
+def ask_wan(m, z):
+    return m(z.transpose(1, 2), torch.full((len(z),), 500), torch.zeros(len(z), 5, 8),
+        return_dict=False)[0].transpose(1, 2)
 
 def hunyuan():
-    return HunyuanVideoTransformer3DModel(**two_heads, num_layers=3, num_single_layers=2, num_refiner_layers=1, mlp_ratio=2., patch_size=2, patch_size_t=1, guidance_embeds=False,
-                                          text_embed_dim=8, pooled_projection_dim=8, rope_axes_dim=(4, 6, 6))
+    return HunyuanVideoTransformer3DModel(**two_heads, num_layers=3, num_single_layers=2,
+        num_refiner_layers=1, mlp_ratio=2., patch_size=2, patch_size_t=1, guidance_embeds=False,
+                                          text_embed_dim=8, pooled_projection_dim=8,
+                                          rope_axes_dim=(4, 6, 6))
 
 def ask_hunyuan(m, z):
     b = len(z)
-    return m(z.transpose(1, 2), torch.full((b,), 500), torch.zeros(b, 5, 8), torch.ones(b, 5), torch.zeros(b, 8), return_dict=False)[0].transpose(1, 2)
+    return m(z.transpose(1, 2), torch.full((b,), 500), torch.zeros(b, 5, 8), torch.ones(b, 5),
+        torch.zeros(b, 8), return_dict=False)[0].transpose(1, 2)
 
 def sd3():
-    return SD3Transformer2DModel(sample_size=8, patch_size=2, **two_heads, num_layers=3, joint_attention_dim=8, caption_projection_dim=32, pooled_projection_dim=8, pos_embed_max_size=16)
+    return SD3Transformer2DModel(sample_size=8, patch_size=2, **two_heads, num_layers=3,
+        joint_attention_dim=8, caption_projection_dim=32, pooled_projection_dim=8,
+        pos_embed_max_size=16)
 
 def ask_sd3(m, z):
     n = z.shape[0] * z.shape[1]
-    return m(z.flatten(0, 1), torch.zeros(n, 5, 8), torch.zeros(n, 8), torch.full((n,), 500), return_dict=False)[0].unflatten(0, z.shape[:2])
+    return m(z.flatten(0, 1), torch.zeros(n, 5, 8), torch.zeros(n, 8), torch.full((n,), 500),
+        return_dict=False)[0].unflatten(0, z.shape[:2])
 
-def our_vdit(): return vdit('mini', dim=32, heads=2, depth=4, in_channels=4, input_size=8, frames=6, patch=2)
+def our_vdit():
+    return vdit('mini', dim=32, heads=2, depth=4, in_channels=4, input_size=8, frames=6, patch=2)
 
 def ask_vdit(m, z): return m(z, torch.full((len(z),), .5))
 
-# name: build, ask, a tap, its layout, the rule for time, frames of the video, height and width of the latents
+# name: build, ask, a tap, its layout, the rule for time, frames of the video, height and width of
+# the latents
 cases = dict(
     VDiT=(our_vdit, ask_vdit, 'blocks.1', 'b t n d', 'each', 6, 8, 8),
     Latte=(latte, ask_latte, 'transformer_blocks.1', '(b t) n d', 'each', 6, 8, 12),
-    Latte_temporal=(latte, ask_latte, 'temporal_transformer_blocks.1', '(b n) t d', 'each', 6, 8, 12),
+    Latte_temporal=(latte, ask_latte, 'temporal_transformer_blocks.1', '(b n) t d', 'each', 6, 8,
+    12),
     CogVideoX=(cog, ask_cog, 'transformer_blocks.1', 'b (t n) d', 'causal 4', 9, 8, 12),
     Wan=(wan, ask_wan, 'blocks.1', 'b (t n) d', 'causal 4', 9, 8, 12),
     Wan_groups=(wan, ask_wan, 'blocks.1', 'b (t n) d', 'groups 4', 12, 12, 8),
     Hunyuan=(hunyuan, ask_hunyuan, 'transformer_blocks.1', 'b (t n) d', 'causal 4', 9, 8, 12),
-    Hunyuan_single=(hunyuan, ask_hunyuan, 'single_transformer_blocks.1', 'b (t n) d', 'causal 4', 9, 12, 8),
+    Hunyuan_single=(hunyuan, ask_hunyuan, 'single_transformer_blocks.1', 'b (t n) d', 'causal 4', 9,
+    12, 8),
     SD3=(sd3, ask_sd3, 'transformer_blocks.1', '(b t) n d', 'each', 6, 8, 12))
 each_model = pytest.mark.parametrize('name', cases)
 names = ['mini_infonce', 'mini_mae']
@@ -72,7 +95,8 @@ def teachers(): return [encoders.load(n) for n in names]
 class Case:
     "A model whose gates are open, a batch, and the aligner of its tap, found in the table."
     def __init__(self, name, teachers, b=2, **options):
-        self.build, self.ask, self.tap, self.layout, self.time, self.frames, self.h, self.w = cases[name]
+        self.build, self.ask, self.tap, self.layout, self.time, self.frames, self.h, self.w = cases[
+            name]
         torch.manual_seed(0)
         self.model = self.build()
         with torch.no_grad():
@@ -87,7 +111,8 @@ class Case:
     def grads(self):
         "All gradients of base loss + alignment."
         (self.run().square().mean() + self.aligner.loss(self.video)).backward()
-        got = {k: p.grad.clone() for m in (self.model, self.aligner) for k, p in m.named_parameters() if p.grad is not None}
+        got = {k: p.grad.clone() for m in (self.model, self.aligner) for k,
+            p in m.named_parameters() if p.grad is not None}
         for m in (self.model, self.aligner): m.zero_grad()
         return got
 
@@ -114,11 +139,15 @@ def test_tokens_come_from_their_frame_and_place(name, teachers):
     "The gradient of a token is largest in its own patch of its own frame of its own clip."
     case = Case(name, teachers)
     rows, cols = case.grid
-    for clip, frame, row, col in ((0, 0, 0, cols-1), (1, 1, rows-1, 0), (1, len(case.groups)-1, 1, 2)):
+    for clip, frame, row, col in ((0, 0, 0, cols-1), (1, 1, rows-1, 0), (1, len(case.groups)-1, 1,
+            2)):
         z = case.z.clone().requires_grad_()
-        case.run(z); case.aligner.tokens(case.video)[clip, frame, row*cols + col].square().sum().backward()
-        from_patch = rearrange(z.grad.abs(), 'b t c (h i) (w j) -> b t h w (c i j)', i=2, j=2).sum(-1)
-        assert [*torch.unravel_index(from_patch.argmax(), from_patch.shape)] == [clip, frame, row, col]
+        case.run(z)
+        case.aligner.tokens(case.video)[clip, frame, row*cols + col].square().sum().backward()
+        from_patch = rearrange(z.grad.abs(), 'b t c (h i) (w j) -> b t h w (c i j)', i=2,
+            j=2).sum(-1)
+        assert ([*torch.unravel_index(from_patch.argmax(), from_patch.shape)] == [clip, frame, row,
+            col])
 
 
 @each_model
@@ -140,12 +169,15 @@ def test_targets_are_pooled_by_the_rule(name, teachers):
 def test_loss_is_that_of_align(name, teachers):
     "The same mapper, tokens and targets through fuse and align_loss."
     case = Case(name, teachers, gamma=.3)
-    case.run(); loss = case.aligner.loss(case.video)
-    case.run(); tokens = case.aligner.tokens(case.video)
+    case.run()
+    loss = case.aligner.loss(case.video)
+    case.run()
+    tokens = case.aligner.tokens(case.video)
     target = fuse(case.aligner.targets(case.video, *case.aligner.reading[1:]))
     want = align_loss(case.aligner.alignment.mappers[0](tokens), target)
     assert torch.allclose(loss, .3*want, atol=1e-6)
-    assert abs(case.aligner.cosine.item() - (1 - want.item())) < 1e-6 and not case.aligner.cosine.requires_grad
+    assert (abs(case.aligner.cosine.item() - (1 - want.item())) < 1e-6
+        and not case.aligner.cosine.requires_grad)
 
 
 @each_model
@@ -153,28 +185,35 @@ def test_block_number_is_enough(name, teachers):
     case = Case(name, teachers)
     model = copy.deepcopy(case.model)
     with Aligner(model, block=1, encoders=teachers, hidden=16) as a:
-        assert a.tap == next(t for t in [a.tap] if t.name == known[type(model).__name__][0].name.format(1))
-        case.ask(model, case.z); assert a.loss(case.video).isfinite()
+        assert (a.tap == next(t for t in [a.tap] if t.name == known[type(model).__name__][
+            0].name.format(1)))
+        case.ask(model, case.z)
+        assert a.loss(case.video).isfinite()
 
 
 def test_vdit_equals_return_tokens(teachers):
     case = Case('VDiT', teachers)
     case.model.eval()
     out, (tokens,) = case.model(case.z, torch.full((2,), .5), return_tokens=(1,))
-    by_hand = case.aligner.alignment(tokens, [match_grid(e(case.video), e.grid(), case.grid) for e in teachers])
+    by_hand = case.aligner.alignment(tokens, [match_grid(e(case.video), e.grid(), case.grid)
+        for e in teachers])
     assert isinstance(case.aligner.alignment, Alignment)
     assert torch.equal(case.aligner.loss(case.video), .5*by_hand)
 
 
-@pytest.mark.parametrize('name, tap, layout, text', [('CogVideoX', 'patch_embed', 'b (t n) d', 5), ('Wan', 'patch_embedding', 'b d t h w', 0), ('Latte', 'pos_embed', '(b t) n d', 0)])
+@pytest.mark.parametrize('name, tap, layout, text', [('CogVideoX', 'patch_embed', 'b (t n) d', 5),
+    ('Wan', 'patch_embedding', 'b d t h w', 0), ('Latte', 'pos_embed', '(b t) n d', 0)])
 def test_other_taps_of_a_known_model(name, tap, layout, text, teachers):
-    "After the patch embedding only one patch of one frame can matter; text tokens in front are left out."
+    """After the patch embedding only one patch of one frame can matter; text tokens in front are
+    left out."""
     case = Case(name, teachers)
     rows, cols = case.grid
     with Aligner(case.model, tap, layout, teachers, text=text, hidden=16) as a:
         z = case.z.clone().requires_grad_()
-        case.run(z); a.tokens(case.video)[1, 1, 1*cols + 2].square().sum().backward()
-        from_patch = rearrange(z.grad.abs(), 'b t c (h i) (w j) -> b t h w (c i j)', i=2, j=2).sum(-1)
+        case.run(z)
+        a.tokens(case.video)[1, 1, 1*cols + 2].square().sum().backward()
+        from_patch = rearrange(z.grad.abs(), 'b t c (h i) (w j) -> b t h w (c i j)', i=2,
+            j=2).sum(-1)
         assert from_patch.nonzero().tolist() == [[1, 1, 1, 2]]
 
 
@@ -183,15 +222,24 @@ def test_other_taps_of_a_known_model(name, tap, layout, text, teachers):
 @each_model
 def test_gradient_reaches_the_model_and_loss_falls(name, teachers):
     case = Case(name, teachers, gamma=1.)
-    case.run(); case.aligner.loss(case.video).backward()
-    touched = {n for n, p in case.model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-    assert any(n.startswith(case.tap.rsplit('.', 1)[0] + '.0.') for n in touched) and any(n.startswith(case.tap + '.') for n in touched)
-    assert not any(n.startswith(('proj_out', 'final_layer', 'transformer_blocks.2', 'blocks.2')) for n in touched if 'single' not in case.tap)   # nothing after the tap
-    case.model.zero_grad(); case.aligner.zero_grad()
+    case.run()
+    case.aligner.loss(case.video).backward()
+    touched = {n for n, p in case.model.named_parameters() if p.grad is not None
+        and p.grad.abs().sum() > 0}
+    assert (any(n.startswith(case.tap.rsplit('.', 1)[0] + '.0.') for n in touched)
+        and any(n.startswith(case.tap + '.') for n in touched))
+    # nothing after the tap
+    assert not any(n.startswith(('proj_out', 'final_layer', 'transformer_blocks.2', 'blocks.2'))
+        for n in touched if 'single' not in case.tap)
+    case.model.zero_grad()
+    case.aligner.zero_grad()
     opt = torch.optim.AdamW([*case.model.parameters(), *case.aligner.parameters()], lr=3e-3)
     losses = []
     for _ in range(8):
-        opt.zero_grad(); case.run(); loss = case.aligner.loss(case.video); loss.backward(); opt.step(); losses.append(loss.item())
+        opt.zero_grad()
+        case.run()
+        loss = case.aligner.loss(case.video)
+        loss.backward(); opt.step(); losses.append(loss.item())
     assert losses[-1] < losses[0] - .02
 
 
@@ -202,7 +250,8 @@ def test_checkpointing_changes_no_gradient(name, teachers):
     if name == 'VDiT': case.model.checkpointing = True
     else: case.model.enable_gradient_checkpointing()
     same(case.grads(), want)
-    with pytest.raises(RuntimeError, match='once before every loss'): case.aligner.loss(case.video)   # recomputation left nothing behind
+    # recomputation left nothing behind
+    with pytest.raises(RuntimeError, match='once before every loss'): case.aligner.loss(case.video)
 
 
 class Stretched(nn.Module):
@@ -210,12 +259,16 @@ class Stretched(nn.Module):
     def __init__(self, reentrant=False):
         super().__init__()
         torch.manual_seed(0)
-        self.embed, self.blocks, self.reentrant = nn.Linear(48, 24), nn.Sequential(*[nn.Sequential(nn.Linear(24, 24), nn.GELU()) for _ in range(3)]), reentrant
+        self.embed, self.blocks, self.reentrant = (nn.Linear(48, 24),
+            nn.Sequential(*[nn.Sequential(nn.Linear(24, 24), nn.GELU()) for _ in range(3)]),
+            reentrant)
         self.on, self.text, self.times = True, 0, 1
     def forward(self, x):                                  # b t 3 h w, patches of 4
         x = self.embed(rearrange(x, 'b t c (h i) (w j) -> b (t h w) (c i j)', i=4, j=4))
         if self.text: x = torch.cat([x, torch.zeros(len(x), self.text, 24)], 1)
-        for _ in range(self.times): x = checkpoint(self.blocks, x, use_reentrant=self.reentrant) if self.on else self.blocks(x)
+        for _ in range(self.times):
+            x = (checkpoint(self.blocks, x, use_reentrant=self.reentrant) if self.on
+                else self.blocks(x))
         return x
 
 clip = torch.rand(2, 3, 3, 8, 12, generator=torch.Generator().manual_seed(0))*2 - 1
@@ -240,8 +293,10 @@ def test_reentrant_checkpointing_is_refused(teachers):
     with pytest.raises(RuntimeError, match='use_reentrant=True'): a.loss(clip)
 
 
-@pytest.mark.parametrize('name, backend, how', [('Wan', 'eager', 'wrapped'), ('Wan', 'aot_eager', 'blocks'), ('VDiT', 'aot_eager', 'in place'), ('CogVideoX', 'eager', 'wrapped, checkpointed'),
-                                                ('SD3', 'eager', 'compiled first'), ('Latte_temporal', 'eager', 'in place')])
+@pytest.mark.parametrize('name, backend, how', [('Wan', 'eager', 'wrapped'), ('Wan', 'aot_eager',
+    'blocks'), ('VDiT', 'aot_eager', 'in place'), ('CogVideoX', 'eager', 'wrapped, checkpointed'),
+                                                ('SD3', 'eager', 'compiled first'),
+                                                ('Latte_temporal', 'eager', 'in place')])
 def test_compiled_model_has_the_same_gradients(name, backend, how, teachers):
     want = Case(name, teachers).grads()
     torch._dynamo.reset(); torch._dynamo.utils.counters.clear()
@@ -249,21 +304,27 @@ def test_compiled_model_has_the_same_gradients(name, backend, how, teachers):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         if 'checkpointed' in how: case.model.enable_gradient_checkpointing()
-        if how == 'compiled first':                                                 # wrapped, not run, then handed to Aligner
-            case.aligner.remove(); model = torch.compile(case.model, backend=backend)
+        # wrapped, not run, then handed to Aligner
+        if how == 'compiled first':
+            case.aligner.remove()
+            model = torch.compile(case.model, backend=backend)
             again = Case(name, teachers)
-            case.aligner = Aligner(model, case.tap, encoders=teachers, hidden=16); case.aligner.load_state_dict(again.aligner.state_dict())
+            case.aligner = Aligner(model, case.tap, encoders=teachers, hidden=16)
+            case.aligner.load_state_dict(again.aligner.state_dict())
             call = model
         elif 'wrapped' in how: call = torch.compile(case.model, backend=backend)
         elif how == 'in place': case.model.compile(backend=backend); call = case.model
         else: [b.compile(backend=backend) for b in case.model.blocks]; call = case.model
         base, case.model = case.model, call
         case.run = lambda: case.ask(call, case.z)
-        for _ in range(3):                                                          # the third step must not compile again
+        # the third step must not compile again
+        for _ in range(3):
             before = dict(torch._dynamo.utils.counters['frames'])
             (case.run().square().mean() + case.aligner.loss(case.video)).backward()
-            got = {k: p.grad.clone() for m in (base, case.aligner) for k, p in m.named_parameters() if p.grad is not None}
-            base.zero_grad(); case.aligner.zero_grad()
+            got = {k: p.grad.clone() for m in (base, case.aligner) for k, p in m.named_parameters()
+                if p.grad is not None}
+            base.zero_grad()
+            case.aligner.zero_grad()
             same(got, want, eps=1e-5)
     assert dict(torch._dynamo.utils.counters['frames']) == before
     breaks = sum(torch._dynamo.utils.counters['graph_break'].values())
@@ -286,12 +347,16 @@ def test_ddp(teachers, tmp_path):
     want = Case('Wan', teachers).grads()
     dist.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
     try:
-        case = Case('Wan', teachers); case.aligner.remove(); torch.manual_seed(0)
+        case = Case('Wan', teachers)
+        case.aligner.remove()
+        torch.manual_seed(0)
         model = DistributedDataParallel(case.model)
-        inner = Aligner(model, case.tap, encoders=teachers, hidden=16); inner.load_state_dict(Case('Wan', teachers).aligner.state_dict())
+        inner = Aligner(model, case.tap, encoders=teachers, hidden=16)
+        inner.load_state_dict(Case('Wan', teachers).aligner.state_dict())
         aligner = DistributedDataParallel(inner)
         (ask_wan(model, case.z).square().mean() + aligner(case.video)).backward()
-        same({k: p.grad for m in (case.model, inner) for k, p in m.named_parameters() if p.grad is not None}, want)
+        same({k: p.grad for m in (case.model, inner) for k, p in m.named_parameters()
+            if p.grad is not None}, want)
     finally: dist.destroy_process_group()
 
 
@@ -310,20 +375,30 @@ def test_autocast(teachers):
 
 def test_state_holds_the_mappers_only(teachers, tmp_path):
     case = Case('Wan', teachers, mode='separate')
-    assert {k.rsplit('.', 2)[0] for k in case.aligner.state_dict()} == {'alignment.mappers.0', 'alignment.mappers.1'}
-    assert {id(p) for p in case.aligner.parameters()}.isdisjoint({id(p) for m in [case.model, *teachers] for p in m.parameters()})
+    assert ({k.rsplit('.', 2)[0] for k in case.aligner.state_dict()} == {'alignment.mappers.0',
+        'alignment.mappers.1'})
+    assert {id(p) for p in case.aligner.parameters()}.isdisjoint({id(p) for m in [case.model,
+        *teachers] for p in m.parameters()})
     assert all(p.requires_grad for p in case.aligner.parameters())
-    case.run(); want = case.aligner.loss(case.video).item()
-    case.aligner.save(tmp_path/'a'); case.aligner.remove()
-    again = Aligner.load(tmp_path/'a', case.model)                                  # encoders by name
-    case.run(); assert again.loss(case.video).item() == want
-    case.run(); assert Aligner.load(tmp_path/'a', case.model, encoders=teachers).settings == again.settings
-    with pytest.raises(ValueError, match='was trained with'): Aligner.load(tmp_path/'a', case.model, encoders=teachers[::-1])
+    case.run()
+    want = case.aligner.loss(case.video).item()
+    case.aligner.save(tmp_path/'a')
+    case.aligner.remove()
+    # encoders by name
+    again = Aligner.load(tmp_path/'a', case.model)
+    case.run()
+    assert again.loss(case.video).item() == want
+    case.run()
+    assert Aligner.load(tmp_path/'a', case.model, encoders=teachers).settings == again.settings
+    with pytest.raises(ValueError, match='was trained with'):
+        Aligner.load(tmp_path/'a', case.model, encoders=teachers[::-1])
 
 
 def test_remove_leaves_the_model_as_it_was(teachers):
-    case = Case('Wan', teachers); case.aligner.remove()
-    hooks = lambda: sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in case.model.modules())
+    case = Case('Wan', teachers)
+    case.aligner.remove()
+    hooks = lambda: sum(len(m._forward_hooks) + len(m._forward_pre_hooks)
+        for m in case.model.modules())
     assert hooks() == 0
     with Aligner(case.model, case.tap, encoders=teachers, hidden=8): assert hooks() == 3
     assert hooks() == 0
@@ -339,26 +414,35 @@ def test_copies_are_deaf(teachers):
 
 
 def test_features_from_a_cache(teachers):
-    case = Case('Wan', teachers); case.run(); want = case.aligner.loss(case.video)
-    case.run(); assert torch.equal(case.aligner.loss(case.video, features=[e(case.video) for e in teachers]), want)
+    case = Case('Wan', teachers)
+    case.run()
+    want = case.aligner.loss(case.video)
+    case.run()
+    assert torch.equal(case.aligner.loss(case.video, features=[e(case.video) for e in teachers]),
+        want)
 
 
 # Models that are not in the table, and mistakes
 
 @pytest.mark.parametrize('text', [0, 5])
 def test_unknown_model(text, teachers):
-    model = Stretched(); model.text = text
+    model = Stretched()
+    model.text = text
     assert probe(model, 'blocks.1', clip)[0]['shape'] == (2, 18 + text, 24)
     a = Aligner(model, encoders=teachers, text=-text, **plain)
-    model(clip); tokens = a.tokens(clip)
+    model(clip)
+    tokens = a.tokens(clip)
     assert tokens.shape == (2, 3, 6, 24) and a.reading == ('each', [1, 1, 1], (2, 3))
-    assert torch.allclose(tokens[1, 2, 4], model.blocks[:2](model.embed(clip[1, 2, :, 4:8, 4:8].flatten()[None]))[0], atol=1e-6)
+    assert torch.allclose(tokens[1, 2, 4], model.blocks[:2](model.embed(clip[1, 2, :, 4:8,
+        4:8].flatten()[None]))[0], atol=1e-6)
 
 
 def test_two_readings_are_an_error_until_one_is_chosen(teachers):
-    video = torch.zeros(1, 16, 3, 32, 32)                                           # 16 frames x 64 patches of 4, or 4 frames x 256
+    # 16 frames x 64 patches of 4, or 4 frames x 256
+    video = torch.zeros(1, 16, 3, 32, 32)
     model = Stretched()
-    with pytest.raises(ValueError, match=r"time='each' with grid=\(8, 8\), or time='groups 4' with grid=\(16, 16\)"):
+    with pytest.raises(ValueError,
+            match=r"time='each' with grid=\(8, 8\), or time='groups 4' with grid=\(16, 16\)"):
         a = Aligner(model, encoders=teachers, **plain); model(video); a.loss(video)
     for options in (dict(time='each'), dict(grid=(8, 8))):
         a = Aligner(model, encoders=teachers, **plain, **options); model(video); a.loss(video)
@@ -408,11 +492,15 @@ def test_mistakes_in_the_loop(teachers):
 def empty(*shape): return torch.empty(*shape, device='meta')
 
 real = dict(
-    cogvideox_2b=(CogVideoXTransformer3DModel, (49, 480, 720), ('causal 4', 13, (30, 45)), lambda: (empty(1, 13, 16, 60, 90), empty(1, 226, 4096), empty(1))),
-    wan_14b=(WanTransformer3DModel, (81, 480, 832), ('causal 4', 21, (30, 52)), lambda: (empty(1, 16, 21, 60, 104), empty(1), empty(1, 512, 4096))),
-    wan_video_of_one_frame=(WanTransformer3DModel, (1, 480, 832), ('each', 1, (30, 52)), lambda: (empty(1, 16, 1, 60, 104), empty(1), empty(1, 512, 4096))),
+    cogvideox_2b=(CogVideoXTransformer3DModel, (49, 480, 720), ('causal 4', 13, (30, 45)),
+    lambda: (empty(1, 13, 16, 60, 90), empty(1, 226, 4096), empty(1))),
+    wan_14b=(WanTransformer3DModel, (81, 480, 832), ('causal 4', 21, (30, 52)),
+    lambda: (empty(1, 16, 21, 60, 104), empty(1), empty(1, 512, 4096))),
+    wan_video_of_one_frame=(WanTransformer3DModel, (1, 480, 832), ('each', 1, (30, 52)),
+    lambda: (empty(1, 16, 1, 60, 104), empty(1), empty(1, 512, 4096))),
     hunyuan_13b=(HunyuanVideoTransformer3DModel, (129, 720, 1280), ('causal 4', 33, (45, 80)),
-                 lambda: (empty(1, 16, 33, 90, 160), empty(1), empty(1, 256, 4096), empty(1, 256), empty(1, 768), empty(1))))
+                 lambda: (empty(1, 16, 33, 90, 160), empty(1), empty(1, 256, 4096), empty(1, 256),
+                 empty(1, 768), empty(1))))
 
 @pytest.mark.parametrize('name', real)
 def test_real_sizes(name, teachers):

@@ -9,14 +9,19 @@ from align4gen.dpvae import DPVAE, DPLoss, PatchDiscriminator, channel_statistic
 
 def kl(widths, channels, quant, attention=True, layers=1, groups=8, **scaling):
     n = len(widths)
-    return AutoencoderKL(block_out_channels=widths, layers_per_block=layers, latent_channels=channels, norm_num_groups=groups, sample_size=32,
-                         down_block_types=('DownEncoderBlock2D',)*n, up_block_types=('UpDecoderBlock2D',)*n, mid_block_add_attention=attention,
+    return AutoencoderKL(block_out_channels=widths, layers_per_block=layers,
+        latent_channels=channels, norm_num_groups=groups, sample_size=32,
+                         down_block_types=('DownEncoderBlock2D',)*n,
+                         up_block_types=('UpDecoderBlock2D',)*n, mid_block_add_attention=attention,
                          use_quant_conv=quant, use_post_quant_conv=quant, **scaling)
 
 
-makers = dict(sd3=lambda: kl((8, 16, 16, 16), 16, False, scaling_factor=1.5305, shift_factor=.0609), sd14=lambda: kl((8, 16, 16, 16), 4, True, scaling_factor=.18215),
-              mini=lambda: vae.load('mini').model, two_levels=lambda: kl((8, 16), 4, True), one_level=lambda: kl((8,), 4, False))
-variants = [dict(), dict(temporal='attention'), dict(key_encoder=False), dict(causal=True), dict(stages=1), dict(stages=0)]
+makers = dict(sd3=lambda: kl((8, 16, 16, 16), 16, False, scaling_factor=1.5305, shift_factor=.0609),
+    sd14=lambda: kl((8, 16, 16, 16), 4, True, scaling_factor=.18215),
+              mini=lambda: vae.load('mini').model, two_levels=lambda: kl((8, 16), 4, True),
+              one_level=lambda: kl((8,), 4, False))
+variants = [dict(), dict(temporal='attention'), dict(key_encoder=False), dict(causal=True),
+    dict(stages=1), dict(stages=0)]
 
 
 def make(name, loud=False, **options):
@@ -29,20 +34,25 @@ def make(name, loud=False, **options):
     return model
 
 
-def clip(t, size=16, b=1, seed=1): return torch.rand(b, t, 3, size, size, generator=torch.Generator().manual_seed(seed))*2 - 1
+def clip(t, size=16, b=1, seed=1):
+    return torch.rand(b, t, 3, size, size, generator=torch.Generator().manual_seed(seed))*2 - 1
 
 
 @pytest.mark.parametrize('name', makers)
 @pytest.mark.parametrize('options', variants, ids=str)
 def test_start_is_the_image_autoencoder(name, options):
-    "z = z_k, and D is the 2D decoder on each latent, held; whatever the autoencoder and the switches."
-    if options.get('stages', 0) > len(makers[name]().config.block_out_channels) - 1: pytest.skip('fewer levels than stages')
+    """z = z_k, and D is the 2D decoder on each latent, held; whatever the autoencoder and the
+    switches."""
+    if options.get('stages', 0) > len(makers[name]().config.block_out_channels) - 1:
+        pytest.skip('fewer levels than stages')
     model = make(name, **options)
-    q, video, twin = model.temporal_stride, clip(2*model.temporal_stride, b=2), vae.FrameVAE(model.key)
+    q, video, twin = (model.temporal_stride, clip(2*model.temporal_stride, b=2),
+        vae.FrameVAE(model.key))
     z = model.encode(video)
     if model.key_encoder: assert torch.equal(z, twin.encode(video[:, ::q]))
     else: torch.testing.assert_close(z, twin.encode(video[:, ::q]), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(model.decode(z, 2*q), twin.decode(z).repeat_interleave(q, 1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model.decode(z, 2*q), twin.decode(z).repeat_interleave(q, 1),
+        atol=1e-5, rtol=1e-5)
     assert (model.channels, model.stride) == (twin.channels, twin.stride)
 
 
@@ -61,11 +71,13 @@ def test_source_is_copied():
 def test_parameters_on_sd3(temporal, total):
     "To the unit, on SD3's autoencoder; the paper says 195M."
     with torch.device('meta'):
-        model = DPVAE.from_2d(kl((128, 256, 512, 512), 16, False, layers=2, groups=32), temporal=temporal)
+        model = DPVAE.from_2d(kl((128, 256, 512, 512), 16, False, layers=2, groups=32),
+            temporal=temporal)
     n = model.count_parameters()
     assert n['total'] == total == sum(p.numel() for p in model.parameters())
     assert (n['E_k'], n['D_k']) == (34_274_208, 49_545_475)
-    assert n['trained'] == sum(p.numel() for p in model.trainable_parameters()) and 111e6 < n['trained'] < 112e6
+    assert (n['trained'] == sum(p.numel() for p in model.trainable_parameters())
+        and 111e6 < n['trained'] < 112e6)
 
 
 def seen_by(model, latent, frames):
@@ -79,12 +91,15 @@ def test_latents_see_their_gop(temporal):
     "Each latent depends on all frames of its own GoP; causally padded, on none but the key frame."
     for i in range(3):
         assert seen_by(make('sd3', True, temporal=temporal), i, 12)[4*i:4*i+4].all()
-        assert seen_by(make('sd3', True, temporal=temporal, causal=True), i, 12)[4*i:].tolist() == [True] + [False]*(11 - 4*i)
+        assert (seen_by(make('sd3', True, temporal=temporal, causal=True), i,
+            12)[4*i:].tolist() == [True] + [False]*(11 - 4*i))
 
 
-@pytest.mark.parametrize('name,stages', [('sd14', 2), ('sd14', 1), ('mini', 2), ('two_levels', 1), ('one_level', 0)])
+@pytest.mark.parametrize('name,stages', [('sd14', 2), ('sd14', 1), ('mini', 2), ('two_levels', 1),
+    ('one_level', 0)])
 def test_any_length(name, stages):
-    "Padded at the end, cut again; a length that fits is the same clip; the rest of the padding is the last frame."
+    """Padded at the end, cut again; a length that fits is the same clip; the rest of the padding
+    is the last frame."""
     model = make(name, True, stages=stages)
     q = model.temporal_stride
     assert q == 2**stages
@@ -101,10 +116,12 @@ def test_any_length(name, stages):
 def test_image_takes_the_2d_path(key_encoder):
     model = make('sd3', True, key_encoder=key_encoder)
     image, twin = clip(1, b=3), vae.FrameVAE(model.key)
-    for ours, theirs in zip(model.encode_moments(image), twin.encode_moments(image)): torch.testing.assert_close(ours, theirs)
+    for ours, theirs in zip(model.encode_moments(image), twin.encode_moments(image)):
+        torch.testing.assert_close(ours, theirs)
     z = twin.encode(image)
     torch.testing.assert_close(model.decode(z), twin.decode(z))
-    assert model.decode(z, 4).shape[1] == 4 and not torch.allclose(model.decode(z, 4)[:, :1], twin.decode(z))
+    assert (model.decode(z, 4).shape[1] == 4 and not torch.allclose(model.decode(z, 4)[:, :1],
+        twin.decode(z)))
 
 
 @pytest.mark.parametrize('temporal', ['conv', 'attention'])
@@ -123,7 +140,8 @@ def test_chunks_equal_the_whole(temporal):
 
 
 def test_still_video_has_still_latents():
-    "Edges are repeated, not padded with zeros: a picture that does not move codes to the same latent everywhere, ends included."
+    """Edges are repeated, not padded with zeros: a picture that does not move codes to the same
+    latent everywhere, ends included."""
     model = make('sd14', True)
     z = model.encode(clip(1).expand(-1, 12, -1, -1, -1))
     torch.testing.assert_close(z, z[:, :1].expand_as(z), atol=1e-5, rtol=1e-5)
@@ -159,51 +177,67 @@ def test_scaling_is_owned():
     raw = model.moments(video)[0].chunk(2, 2)
     torch.testing.assert_close(mean, (raw[0] - .0609)*1.5305)
     torch.testing.assert_close(std, (raw[1]/2).exp()*1.5305)
-    draws = torch.stack([model.encode(video, sample=True, generator=torch.Generator().manual_seed(i)) for i in range(64)])
+    draws = torch.stack([model.encode(video, sample=True, generator=torch.Generator().manual_seed(
+        i)) for i in range(64)])
     assert abs(((draws - mean)/std).std().item() - 1) < .05
     assert make('sd3', True, key_encoder=False).encode_moments(video)[1].abs().max() == 0
 
 
-@pytest.mark.parametrize('options', [dict(), dict(temporal='attention', key_encoder=False, stages=1), dict(causal=True)], ids=str)
+@pytest.mark.parametrize('options', [dict(), dict(temporal='attention', key_encoder=False,
+    stages=1), dict(causal=True)], ids=str)
 def test_save_and_load(tmp_path, options):
     model, video = make('sd14', True, **options), clip(5)
     model.save(tmp_path/'m')
     again = DPVAE.from_pretrained(tmp_path/'m')
-    assert torch.equal(again.encode(video), model.encode(video)) and repr(again) == repr(model) and not again.training
-    assert [p.requires_grad for p in again.parameters()] == [p.requires_grad for p in model.parameters()]
+    assert (torch.equal(again.encode(video), model.encode(video)) and repr(again) == repr(model)
+        and not again.training)
+    assert ([p.requires_grad for p in again.parameters()] == [p.requires_grad
+        for p in model.parameters()])
     assert sorted(p.name for p in (tmp_path/'m').iterdir()) == ['config.json', 'model.safetensors']
 
 
 def test_damaged_folders(tmp_path):
-    with pytest.raises(FileNotFoundError, match='config.json is missing'): DPVAE.from_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match='config.json is missing'):
+        DPVAE.from_pretrained(tmp_path)
     make('two_levels').save(tmp_path)
     config = json.loads((tmp_path/'config.json').read_text())
-    (tmp_path/'config.json').write_text(json.dumps(config | dict(settings=config['settings'] | dict(stages=0))))
+    (tmp_path/'config.json').write_text(json.dumps(config | dict(settings=config['settings']
+        | dict(stages=0))))
     with pytest.raises(ValueError, match='do not fit the config'): DPVAE.from_pretrained(tmp_path)
     (tmp_path/'model.safetensors').write_bytes((tmp_path/'model.safetensors').read_bytes()[:1000])
     with pytest.raises(ValueError, match='not a whole'): DPVAE.from_pretrained(tmp_path)
     (tmp_path/'model.safetensors').unlink()
-    with pytest.raises(FileNotFoundError, match='model.safetensors'): DPVAE.from_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match='model.safetensors'):
+        DPVAE.from_pretrained(tmp_path)
     (tmp_path/'config.json').write_text('{"_class_name": "AutoencoderKL"}')
-    with pytest.raises(ValueError, match='AutoencoderKL, not a DPVAE'): DPVAE.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match='AutoencoderKL, not a DPVAE'):
+        DPVAE.from_pretrained(tmp_path)
 
 
 def test_gradients_only_where_trained():
-    "E_k, D_k, the encoder behind the perceptual loss: frozen, also after `train()`; all of E_r's blocks and D learn."
+    """E_k, D_k, the encoder behind the perceptual loss: frozen, also after `train()`; all of E_r's
+    blocks and D learn."""
     loss = DPLoss(make('mini', True), critic=PatchDiscriminator(8, 2))
     loss.train()
     total, terms = loss(clip(8))
     total.backward()
-    assert set(terms) == {'recon', 'key', 'mean', 'deviation', 'lpips', 'disc'} and not any(v.requires_grad for v in terms.values())
-    assert all(p.grad is None for m in (loss.vae.key, loss.perceptual, loss.discriminator) for p in m.parameters())
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in loss.vae.trainable_parameters())
-    assert {id(p) for p in loss.vae.trainable_parameters()} == {id(p) for p in loss.vae.parameters() if p.requires_grad}
-    loss.vae.zero_grad(); loss.judge().backward()
-    assert all(p.grad is None for p in loss.vae.parameters()) and all(p.grad is not None for p in loss.discriminator.parameters())
+    assert (set(terms) == {'recon', 'key', 'mean', 'deviation', 'lpips', 'disc'}
+        and not any(v.requires_grad for v in terms.values()))
+    assert all(p.grad is None for m in (loss.vae.key, loss.perceptual, loss.discriminator)
+        for p in m.parameters())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0
+        for p in loss.vae.trainable_parameters())
+    assert ({id(p) for p in loss.vae.trainable_parameters()} == {id(p)
+        for p in loss.vae.parameters() if p.requires_grad})
+    loss.vae.zero_grad()
+    loss.judge().backward()
+    assert (all(p.grad is None for p in loss.vae.parameters()) and all(p.grad is not None
+        for p in loss.discriminator.parameters()))
 
 
 def test_regulariser_pulls_latents_back():
-    "Gradients go through the frozen D_k: its part falls when z alone is optimised; targets get none."
+    """Gradients go through the frozen D_k: its part falls when z alone is optimised; targets get
+    none."""
     from align4gen.dpvae import regulariser
     model, video = make('mini'), clip(4)
     z_k = model.moments(video)[1].chunk(2, 2)[0]
@@ -211,7 +245,8 @@ def test_regulariser_pulls_latents_back():
     z_k.requires_grad_()
     opt, first = torch.optim.Adam([z], .05), None
     for _ in range(30):
-        parts = regulariser(model, keys, z, z_k); first = first or {k: v.item() for k, v in parts.items()}
+        parts = regulariser(model, keys, z, z_k)
+        first = first or {k: v.item() for k, v in parts.items()}
         opt.zero_grad(); sum(parts.values()).backward(); opt.step()
     assert z_k.grad is None and all(parts[k].item() < .5*first[k] for k in ('key', 'mean'))
     mean, std = channel_statistics(torch.randn(2, 50, 3, 20, 20)*2 + 1)
@@ -225,13 +260,15 @@ def test_switches_of_table_3():
         model = make('mini', True, key_encoder=key_encoder)
         both, z_k = model.moments(video)
         torch.testing.assert_close(both - z_k*key_encoder, model.E_r(video), atol=1e-4, rtol=1e-4)
-        with_reg, without = DPLoss(model, disc=0, lpips=0)(video), DPLoss(model, reg=0, disc=0, lpips=0)(video)
+        with_reg, without = (DPLoss(model, disc=0, lpips=0)(video), DPLoss(model, reg=0, disc=0,
+            lpips=0)(video))
         assert set(without[1]) == {'recon'} and with_reg[0] > without[0]
         torch.testing.assert_close(with_reg[0].detach(), sum(with_reg[1].values()))
 
 
 def test_start_step_and_adaptive_weight():
-    loss, video = DPLoss(make('mini', True), lpips=0, start=10, critic=PatchDiscriminator(8, 2)), clip(4)
+    loss, video = (DPLoss(make('mini', True), lpips=0, start=10, critic=PatchDiscriminator(8, 2)),
+        clip(4))
     assert 'disc' not in loss(video, 9)[1] and 'disc' in loss(video, 10)[1]
     fixed = loss(video)[0].item()
     loss.adaptive = True
@@ -244,7 +281,8 @@ def test_one_step_learns():
     opt = torch.optim.AdamW(loss.vae.trainable_parameters(), 1e-3)
     totals = []
     for _ in range(6):
-        total, _terms = loss(video); opt.zero_grad(); total.backward(); opt.step(); totals.append(total.item())
+        total, _terms = loss(video)
+        opt.zero_grad(); total.backward(); opt.step(); totals.append(total.item())
     assert totals[-1] < totals[0]
 
 
@@ -259,16 +297,21 @@ def test_checkpointing_changes_nothing():
 
 
 def test_errors(tmp_path):
-    for bad, says in ((vae.load('mini'), 'pass its .model'), (AutoencoderTiny(), 'not AutoencoderTiny'), (torch.nn.Linear(1, 1), 'not Linear')):
+    for bad, says in ((vae.load('mini'), 'pass its .model'), (AutoencoderTiny(),
+            'not AutoencoderTiny'), (torch.nn.Linear(1, 1), 'not Linear')):
         with pytest.raises(ValueError, match=says): DPVAE.from_2d(bad)
     with pytest.raises(ValueError, match='0 to 1 times'): make('two_levels', stages=2)
-    with pytest.raises(ValueError, match="'conv' or 'attention'"): make('two_levels', temporal='lstm')
+    with pytest.raises(ValueError, match="'conv' or 'attention'"):
+        make('two_levels', temporal='lstm')
     model = make('two_levels')
-    for bad, says in ((clip(4)[0], '5 axes'), (clip(4)[..., :15], 'multiples of 2'), (clip(4)[:, :, :2], '3 channels'), (clip(4).byte(), 'floating point')):
+    for bad, says in ((clip(4)[0], '5 axes'), (clip(4)[..., :15], 'multiples of 2'),
+            (clip(4)[:, :, :2], '3 channels'), (clip(4).byte(), 'floating point')):
         with pytest.raises(ValueError, match=says): model.encode(bad)
-    with pytest.raises(ValueError, match='3 to 4 frames, not 5'): model.decode(torch.zeros(1, 2, 4, 8, 8), 5)
+    with pytest.raises(ValueError, match='3 to 4 frames, not 5'):
+        model.decode(torch.zeros(1, 2, 4, 8, 8), 5)
     with pytest.raises(ValueError, match='4 channels'): model.decode(torch.zeros(1, 2, 3, 8, 8))
     with pytest.raises(ValueError, match='negative'): DPLoss(model, lpips=-1)
     with pytest.raises(ValueError, match="'l1' or 'l2'"): DPLoss(model, pixel='l3')
     save_file({'features.0.weight': torch.zeros(1)}, tmp_path/'vgg.safetensors')
-    with pytest.raises(ValueError, match='does not fit'): perceptual_loss(tmp_path/'vgg.safetensors')
+    with pytest.raises(ValueError, match='does not fit'):
+        perceptual_loss(tmp_path/'vgg.safetensors')

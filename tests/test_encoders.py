@@ -6,7 +6,8 @@ import pytest, timm, torch
 from safetensors.torch import load_file, save_file
 
 from align4gen import encoders
-from align4gen.encoders import Dust3rTokens, Encoder, VideoEncoder, count_parameters, dust3r_state, fill, find, load, registry, table, to_safetensors
+from align4gen.encoders import (Dust3rTokens, Encoder, VideoEncoder, count_parameters, dust3r_state,
+    fill, find, load, registry, table, to_safetensors)
 
 names = encoders.list()
 every = pytest.mark.parametrize('name', names)
@@ -20,7 +21,8 @@ def quick(name, **more):
         return load(name, **find(name).quick, **more)
 
 
-def clip(b, t, h, w, seed=0): return torch.rand(b, t, 3, h, w, generator=torch.Generator().manual_seed(seed))*2 - 1
+def clip(b, t, h, w, seed=0):
+    return torch.rand(b, t, 3, h, w, generator=torch.Generator().manual_seed(seed))*2 - 1
 
 
 # The contract, for all of them
@@ -33,7 +35,8 @@ def test_contract(name):
     rows, columns = encoder.grid(e.size, e.size)
     tokens = encoder(video)
     # shape, grid, type
-    assert tokens.shape == (*video.shape[:2], rows*columns, encoder.dim) and (rows, columns) == (e.size//e.stride,)*2
+    assert (tokens.shape == (*video.shape[:2], rows*columns, encoder.dim)
+        and (rows, columns) == (e.size//e.stride,)*2)
     assert tokens.dtype == torch.float32 and tokens.isfinite().all() and encoder.dim == e.dim
     # it says the same twice, and does not say the same of everything
     assert torch.equal(encoder(video), tokens)
@@ -47,15 +50,18 @@ def test_contract(name):
     # coarser arithmetic inside, float32 outside
     encoder.chunk, encoder.dtype = 256, torch.bfloat16
     half = encoder(video[:1])
-    assert half.dtype == torch.float32 and torch.nn.functional.cosine_similarity(half, tokens[:1], dim=-1).mean() > .98
+    assert (half.dtype == torch.float32 and torch.nn.functional.cosine_similarity(half, tokens[:1],
+        dim=-1).mean() > .98)
     # frames that are not square, of another size: resized
     encoder.dtype = None
-    assert encoder(clip(1, e.tubelet, 20, 28)).shape == (1, e.tubelet, rows*columns, encoder.dim) and encoder.grid(20, 28) == (rows, columns)
+    assert (encoder(clip(1, e.tubelet, 20, 28)).shape == (1, e.tubelet, rows*columns, encoder.dim)
+        and encoder.grid(20, 28) == (rows, columns))
 
 
 def test_wrong_videos_are_named():
     encoder = quick('mini_mae')
-    for video, says in ((clip(1, 1, 16, 16)[0], '5 axes'), (clip(1, 1, 16, 16)[:, :, :2], '3 channels'), ((clip(1, 1, 16, 16)*127).byte(), 'floating point')):
+    for video, says in ((clip(1, 1, 16, 16)[0], '5 axes'), (clip(1, 1, 16, 16)[:, :, :2],
+            '3 channels'), ((clip(1, 1, 16, 16)*127).byte(), 'floating point')):
         with pytest.raises(ValueError, match=says): encoder(video)
 
 
@@ -66,20 +72,29 @@ def test_table_lists_everything_quickly():
     rows = {r['name']: r for r in table()}
     assert time.process_time() - start < 20
     assert [*rows] == names
-    assert [n for n, r in rows.items() if r['commercial_use'] == 'NO'] == ['mae_b', 'videomae_s', 'videomae_b', 'videomae_l', 'dust3r']
-    assert [n for n, r in rows.items() if r['commercial_use'] == 'conditions'] == ['dinov3_s', 'dinov3_b', 'dinov3_l', 'sd3']
-    assert all(float(r['GFLOPs_per_frame']) > 0 and r['licence'] and r['source'] for r in rows.values())
-    assert rows['videomae_b']['time'] == 'every 2, repeat' and rows['dinov2_b']['time'] == 'every frame'
+    assert ([n for n, r in rows.items() if r['commercial_use'] == 'NO'] == ['mae_b', 'videomae_s',
+        'videomae_b', 'videomae_l', 'dust3r'])
+    assert ([n for n, r in rows.items() if r['commercial_use'] == 'conditions'] == ['dinov3_s',
+        'dinov3_b', 'dinov3_l', 'sd3'])
+    assert all(float(r['GFLOPs_per_frame']) > 0 and r['licence'] and r['source']
+        for r in rows.values())
+    assert (rows['videomae_b']['time'] == 'every 2, repeat'
+        and rows['dinov2_b']['time'] == 'every frame')
     assert all(n in table()._repr_markdown_() for n in names)
 
 
 @pytest.mark.parametrize('name, options, millions', [
-    ('dinov2_s', dict(img_size=518), 22.1), ('dinov2_b', dict(img_size=518), 86.6), ('dinov2_l', dict(img_size=518), 304.4),    # with the published position table
-    ('dinov2_s', {}, 21.6), ('dinov2_b_reg', {}, 85.7), ('dinov2_l_reg', {}, 303.2), ('dinov3_s', {}, 21.6), ('dinov3_b', {}, 85.6), ('dinov3_l', {}, 303.1),
-    ('sam2_fpn_t', {}, 27.2), ('sam2_fpn_b', {}, 69.1), ('sam2_fpn_l', {}, 212.7), ('videomae_b', {}, 86.2), ('videomae_l', {}, 303.9),
+    # with the published position table
+    ('dinov2_s', dict(img_size=518), 22.1), ('dinov2_b', dict(img_size=518), 86.6),
+    ('dinov2_l', dict(img_size=518), 304.4),
+    ('dinov2_s', {}, 21.6), ('dinov2_b_reg', {}, 85.7), ('dinov2_l_reg', {}, 303.2),
+    ('dinov3_s', {}, 21.6), ('dinov3_b', {}, 85.6), ('dinov3_l', {}, 303.1),
+    ('sam2_fpn_t', {}, 27.2), ('sam2_fpn_b', {}, 69.1), ('sam2_fpn_l', {}, 212.7), ('videomae_b',
+    {}, 86.2), ('videomae_l', {}, 303.9),
     ('dust3r', {}, 303.1), ('internvit', {}, 303.2), ('mae_b', {}, 85.8), ('clip_b', {}, 85.9)])
 def test_full_size(name, options, millions):
-    assert count_parameters(partial(find(name).build, **options))/1e6 == pytest.approx(millions, abs=.06)
+    assert (count_parameters(partial(find(name).build, **options))/1e6 == pytest.approx(millions,
+        abs=.06))
 
 
 def test_full_size_sd3():
@@ -112,15 +127,18 @@ def test_halved_time_comes_back(t):
 
 @pytest.mark.parametrize('t', (1, 3))
 def test_odd_time_is_one_clear_error(t):
-    with pytest.raises(ValueError, match='axis 1 of b t c h w, must be a multiple of 2'): quick('videomae_s')(clip(1, t, 32, 32))
+    with pytest.raises(ValueError, match='axis 1 of b t c h w, must be a multiple of 2'):
+        quick('videomae_s')(clip(1, t, 32, 32))
 
 
 def test_a_clip_is_never_cut():
     "Frames of one clip see each other however small the chunk; clips do not."
     encoder, video = quick('videomae_s', chunk=2), clip(2, 4, 32, 32)
     both = encoder(video)
-    changed = video.clone(); changed[0, 3] = 0
-    assert not torch.allclose(encoder(changed)[0, 0], both[0, 0]) and torch.equal(encoder(changed)[1], both[1])
+    changed = video.clone()
+    changed[0, 3] = 0
+    assert (not torch.allclose(encoder(changed)[0, 0], both[0, 0])
+        and torch.equal(encoder(changed)[1], both[1]))
 
 
 # Weights
@@ -138,22 +156,29 @@ def test_no_network_is_one_quick_error(name, offline, tmp_path, monkeypatch):
     start = time.time()
     with pytest.raises(OSError) as said: load(name, 'hub')
     assert time.time() - start < 5
-    assert find(name).hub in str(said.value) and find(name).files[0] in str(said.value) and f"load('{name}', weights='path/to/folder')" in str(said.value)
+    assert (find(name).hub in str(said.value) and find(name).files[0] in str(said.value)
+        and f"load('{name}', weights='path/to/folder')" in str(said.value))
 
 
 def to_checkpoint(name, module):
     "A state dict as the published file has it."
-    state = {k: v.clone().contiguous() for k, v in getattr(module, 'model', module).state_dict().items()}
-    if name.startswith('mini'): return {k: v.clone().contiguous() for k, v in module.state_dict().items()}
-    if name.startswith('sam2_fpn'): return {f'vision_encoder.{k}': v for k, v in state.items()} | {'mask_decoder.x': torch.ones(1)}
+    state = {k: v.clone().contiguous() for k, v in getattr(module, 'model',
+        module).state_dict().items()}
+    if name.startswith('mini'):
+        return {k: v.clone().contiguous() for k, v in module.state_dict().items()}
+    if name.startswith('sam2_fpn'):
+        return ({f'vision_encoder.{k}': v for k, v in state.items()}
+            | {'mask_decoder.x': torch.ones(1)})
     if name.startswith('videomae'):
-        named = {k.replace('query.bias', 'q_bias').replace('value.bias', 'v_bias'): v + .01*k.endswith('query.bias') for k, v in state.items()}
+        named = {k.replace('query.bias', 'q_bias').replace('value.bias', 'v_bias'): v
+            + .01*k.endswith('query.bias') for k, v in state.items()}
         return {f'videomae.{k}': v for k, v in named.items()} | {'decoder.x': torch.ones(1)}
     if name == 'clip_b': state['head.weight'] = torch.ones(512, 768)
     return state
 
 
-@pytest.mark.parametrize('name', ('mini_infonce', 'mini_mae', 'dinov3_s', 'clip_b', 'sam2_fpn_t', 'videomae_s'))
+@pytest.mark.parametrize('name', ('mini_infonce', 'mini_mae', 'dinov3_s', 'clip_b', 'sam2_fpn_t',
+    'videomae_s'))
 def test_weights_come_back(name, tmp_path):
     encoder, e = quick(name), find(name)
     state = to_checkpoint(name, encoder.model)
@@ -164,18 +189,23 @@ def test_weights_come_back(name, tmp_path):
     video = clip(1, 2, e.size, e.size)
     torch.testing.assert_close(again(video), encoder(video), rtol=1e-4, atol=1e-4)
     # one key less, one key more
-    lost = next(k for k in state if k.endswith('norm1.weight') or 'layernorm_before' in k or 'layer_norm1' in k)
+    lost = next(k for k in state if k.endswith('norm1.weight') or 'layernorm_before' in k
+        or 'layer_norm1' in k)
     save_file({k: v for k, v in state.items() if k != lost}, tmp_path/'model.safetensors')
-    with pytest.raises(ValueError, match=rf'does not fit the model: 1 missing \(.*{lost.split(".")[-2]}'): load(name, tmp_path, **e.quick)
+    with pytest.raises(ValueError,
+            match=rf'does not fit the model: 1 missing \(.*{lost.split(".")[-2]}'):
+        load(name, tmp_path, **e.quick)
     prefix = 'vision_encoder.' if name.startswith('sam2_fpn') else ''
     save_file(state | {f'{prefix}surplus.x': torch.ones(1)}, tmp_path/'model.safetensors')
     if name != 'clip_b':
-        with pytest.raises(ValueError, match=r'1 unexpected \(surplus.x\)'): load(name, tmp_path, **e.quick)
+        with pytest.raises(ValueError, match=r'1 unexpected \(surplus.x\)'):
+            load(name, tmp_path, **e.quick)
 
 
 @pytest.mark.parametrize('name', ('dinov2_s', 'dinov2_s_reg', 'mae_b', 'clip_b', 'internvit'))
 def test_published_position_tables_are_adapted(name, tmp_path):
-    "The file is of the size the encoder was trained at; ours is another. Nothing but the table changes."
+    """The file is of the size the encoder was trained at; ours is another. Nothing but the table
+    changes."""
     e = find(name)
     published = timm.create_model(e.build.args[0], **e.quick)
     state = {k: v.clone().contiguous() for k, v in published.state_dict().items()}
@@ -190,10 +220,12 @@ def test_sam2_trunk_from_the_whole_models_file(tmp_path):
     "timm's file has all four stages; the encoder keeps three."
     e = find('sam2_hiera_t')
     whole = timm.create_model(e.build.args[0], **e.quick)
-    save_file({k: v.contiguous() for k, v in whole.state_dict().items()}, tmp_path/'model.safetensors')
+    save_file({k: v.contiguous() for k, v in whole.state_dict().items()},
+        tmp_path/'model.safetensors')
     with torch.no_grad():
         frame = torch.rand(1, 3, 256, 256)
-        expected = whole.eval().forward_intermediates(frame, indices=[2], intermediates_only=True)[0]
+        expected = whole.eval().forward_intermediates(frame, indices=[2], intermediates_only=True)[
+            0]
         found = load('sam2_hiera_t', tmp_path, **e.quick).model(frame)
     torch.testing.assert_close(found, expected.flatten(2).mT)
 
@@ -201,24 +233,31 @@ def test_sam2_trunk_from_the_whole_models_file(tmp_path):
 def test_sd3_from_a_folder(tmp_path):
     options = find('sd3').quick | dict(heads=2)
     encoder = Encoder(find('sd3'), find('sd3').build(**options))
-    parts = {'transformer': encoder.model.transformer.state_dict(), 'vae': encoder.model.vae.state_dict() | {'decoder.x': torch.ones(1)}}
+    parts = {'transformer': encoder.model.transformer.state_dict(),
+        'vae': encoder.model.vae.state_dict() | {'decoder.x': torch.ones(1)}}
     with pytest.raises(FileNotFoundError, match='no vae/diffusion_pytorch_model.safetensors'): 
-        (tmp_path/'transformer').mkdir(); (tmp_path/'transformer/diffusion_pytorch_model.safetensors').touch(); load('sd3', tmp_path, **options)
+        (tmp_path/'transformer').mkdir()
+        (tmp_path/'transformer/diffusion_pytorch_model.safetensors').touch()
+        load('sd3', tmp_path, **options)
     for part, state in parts.items():
         (tmp_path/part).mkdir(exist_ok=True)
-        save_file({k: v.contiguous() for k, v in state.items()}, tmp_path/part/'diffusion_pytorch_model.safetensors')
+        save_file({k: v.contiguous() for k, v in state.items()},
+            tmp_path/part/'diffusion_pytorch_model.safetensors')
     video = clip(1, 1, 256, 256)
     assert torch.equal(load('sd3', tmp_path, **options)(video), encoder(video))
     noisy = load('sd3', tmp_path, noise=.5, **options)
-    assert noisy.model.timestep == 500 and not torch.allclose(noisy(video), encoder(video)) and torch.equal(noisy(video), noisy(video))
+    assert (noisy.model.timestep == 500 and not torch.allclose(noisy(video), encoder(video))
+        and torch.equal(noisy(video), noisy(video)))
     text = torch.randn(1, 7, 4096)
     assert not torch.allclose(load('sd3', tmp_path, text=text, **options)(video), encoder(video))
 
 
 def test_lost_biases_are_noticed(tmp_path):
     state = to_checkpoint('videomae_s', quick('videomae_s').model)
-    save_file({k: v*0 if k.endswith('q_bias') else v for k, v in state.items()}, tmp_path/'x.safetensors')
-    with pytest.raises(ValueError, match='every q_bias'): load('videomae_s', tmp_path, **find('videomae_s').quick)
+    save_file({k: v*0 if k.endswith('q_bias') else v for k, v in state.items()},
+        tmp_path/'x.safetensors')
+    with pytest.raises(ValueError, match='every q_bias'):
+        load('videomae_s', tmp_path, **find('videomae_s').quick)
 
 
 class Trap:
@@ -232,38 +271,47 @@ def test_other_files_are_refused_and_never_run(name, tmp_path):
     trap = pickle.dumps({'model': Trap(mark)}, protocol=2)
     for file in ('a.pth', 'a.bin', 'a.pt'):
         (tmp_path/file).write_bytes(trap)
-        with pytest.raises(ValueError, match='is not a .safetensors file.*to_safetensors'): load(name, tmp_path/file)
+        with pytest.raises(ValueError, match='is not a .safetensors file.*to_safetensors'):
+            load(name, tmp_path/file)
     (tmp_path/'a.safetensors').write_bytes(trap)
     options = find(name).quick
-    with pytest.raises(ValueError, match='not a whole .safetensors file'): load(name, tmp_path/'a.safetensors', **options)
+    with pytest.raises(ValueError, match='not a whole .safetensors file'):
+        load(name, tmp_path/'a.safetensors', **options)
     save_file({'x': torch.ones(100)}, tmp_path/'b.safetensors')
-    with pytest.raises(ValueError, match=r'does not fit the model: \d+ missing \('): load(name, tmp_path/'b.safetensors', **options)
+    with pytest.raises(ValueError, match=r'does not fit the model: \d+ missing \('):
+        load(name, tmp_path/'b.safetensors', **options)
     (tmp_path/'b.safetensors').write_bytes((tmp_path/'b.safetensors').read_bytes()[:-40])
-    with pytest.raises(ValueError, match='not a whole .safetensors file'): load(name, tmp_path/'b.safetensors', **options)
-    with pytest.raises(FileNotFoundError, match='no weights at'): load(name, tmp_path/'c.safetensors')
+    with pytest.raises(ValueError, match='not a whole .safetensors file'):
+        load(name, tmp_path/'b.safetensors', **options)
+    with pytest.raises(FileNotFoundError, match='no weights at'):
+        load(name, tmp_path/'c.safetensors')
     assert not mark.exists()
 
 
 def test_to_safetensors(tmp_path):
     mark, good = tmp_path/'mark', {'a': torch.randn(3), 'b': torch.randn(2, 2)}
     torch.save({'args': argparse.Namespace(lr=1), 'model': good, 'epoch': 3}, tmp_path/'good.pth')
-    assert all(torch.equal(v, good[k]) for k, v in load_file(to_safetensors(tmp_path/'good.pth')).items())
+    assert all(torch.equal(v, good[k]) for k,
+        v in load_file(to_safetensors(tmp_path/'good.pth')).items())
     torch.save({'model': good, 'extra': Trap(mark)}, tmp_path/'trap.pth')
     (tmp_path/'old.pth').write_bytes(pickle.dumps(Trap(mark), protocol=2))
     (tmp_path/'cut.pth').write_bytes((tmp_path/'good.pth').read_bytes()[:-100])
     (tmp_path/'empty.pth').touch()
     for name in ('trap', 'old', 'cut', 'empty'):
-        with pytest.raises(ValueError, match='nothing in it was run'): to_safetensors(tmp_path/f'{name}.pth')
+        with pytest.raises(ValueError, match='nothing in it was run'):
+            to_safetensors(tmp_path/f'{name}.pth')
     assert not mark.exists() and not (tmp_path/'trap.safetensors').exists()
 
 
 # DUSt3R, against CroCo's encoder written another way: complex rotations, one head at a time
 
 def rotate(x, positions):
-    "RoPE of n l 32: channels i and i+16 are the real and imaginary part of one number, turned by position * 100^(-i/16)."
+    """RoPE of n l 32: channels i and i+16 are the real and imaginary part of one number, turned by
+    position * 100^(-i/16)."""
     half = x.shape[-1]//2
     speed = torch.tensor([100.**(-i/half) for i in range(half)], dtype=torch.float64)
-    turned = torch.complex(x[..., :half].double(), x[..., half:].double()) * torch.exp(1j*positions.double()[:, None]*speed)
+    turned = (torch.complex(x[..., :half].double(), x[..., half:].double()) * torch.exp(
+        1j*positions.double()[:, None]*speed))
     return torch.cat([turned.real, turned.imag], -1)
 
 
@@ -274,11 +322,13 @@ def croco_encoder(s, images, heads, blocks):
 
     def norm(v, key):
         v = v - v.mean(-1, keepdim=True)
-        return v / (v.square().mean(-1, keepdim=True) + 1e-6).sqrt() * s[f'{key}.weight'] + s[f'{key}.bias']
+        return (v / (v.square().mean(-1, keepdim=True) + 1e-6).sqrt() * s[f'{key}.weight']
+            + s[f'{key}.bias'])
 
     def dense(v, key): return v @ s[f'{key}.weight'].T + s[f'{key}.bias']
 
-    patches = images.unfold(2, 16, 16).unfold(3, 16, 16).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+    patches = images.unfold(2, 16, 16).unfold(3, 16, 16).permute(0, 2, 3, 1, 4,
+        5).flatten(3).flatten(1, 2)
     v = patches @ s['patch_embed.proj.weight'].flatten(1).T + s['patch_embed.proj.bias']
     for b in range(blocks):
         key = f'enc_blocks.{b}'
@@ -286,7 +336,8 @@ def croco_encoder(s, images, heads, blocks):
         size, out = v.shape[-1]//heads, []
         for i in range(heads):
             qi, ki, ui = (z[..., i*size:(i + 1)*size] for z in (q, k, u))
-            qi, ki = (torch.cat([rotate(z[..., :size//2], y), rotate(z[..., size//2:], x)], -1) for z in (qi, ki))
+            qi, ki = (torch.cat([rotate(z[..., :size//2], y), rotate(z[..., size//2:], x)], -1)
+                for z in (qi, ki))
             out.append((qi @ ki.mT / math.sqrt(size)).softmax(-1) @ ui)
         v = v + dense(torch.cat(out, -1), f'{key}.attn.proj')
         hidden = dense(norm(v, f'{key}.norm2'), f'{key}.mlp.fc1')
@@ -299,26 +350,32 @@ def croco_checkpoint(dim, blocks, seed=0):
     g, draw = torch.Generator().manual_seed(seed), {}
     shapes = {'patch_embed.proj': (dim, 3, 16, 16), 'enc_norm': (dim,)}
     for b in range(blocks):
-        shapes |= {f'enc_blocks.{b}.{k}': v for k, v in {'norm1': (dim,), 'attn.qkv': (3*dim, dim), 'attn.proj': (dim, dim), 'norm2': (dim,),
-                                                          'mlp.fc1': (4*dim, dim), 'mlp.fc2': (dim, 4*dim)}.items()}
+        shapes |= {f'enc_blocks.{b}.{k}': v for k, v in {'norm1': (dim,), 'attn.qkv': (3*dim, dim),
+            'attn.proj': (dim, dim), 'norm2': (dim,),
+                                                          'mlp.fc1': (4*dim, dim), 'mlp.fc2': (dim,
+                                                          4*dim)}.items()}
     for k, shape in shapes.items():
         fan = math.prod(shape[1:])
-        draw[f'{k}.weight'] = torch.randn(shape, generator=g)*(1.5/math.sqrt(fan) if len(shape) > 1 else .2) + (len(shape) == 1)
+        draw[f'{k}.weight'] = (torch.randn(shape, generator=g)*(1.5/math.sqrt(fan) if len(shape) > 1
+            else .2) + (len(shape) == 1))
         draw[f'{k}.bias'] = torch.randn(shape[0], generator=g)*.2
-    return draw | {'mask_token': torch.zeros(1, 1, dim), 'dec_blocks.0.norm1.weight': torch.ones(dim), 'downstream_head1.proj.weight': torch.ones(1)}
+    return (draw | {'mask_token': torch.zeros(1, 1, dim), 'dec_blocks.0.norm1.weight': torch.ones(
+        dim), 'downstream_head1.proj.weight': torch.ones(1)})
 
 
 @pytest.mark.parametrize('h, w', ((3, 3), (2, 5), (7, 4)))
 @pytest.mark.parametrize('heads', (1, 2, 3))
 def test_dust3r_is_croco(heads, h, w):
     state = croco_checkpoint(64*heads, 2)
-    module = fill(Dust3rTokens(64*heads, 2, heads).eval().model, dust3r_state(state, heads), 'dust3r', 'a dict')
+    module = fill(Dust3rTokens(64*heads, 2, heads).eval().model, dust3r_state(state, heads),
+        'dust3r', 'a dict')
     x = torch.randn(2, 3, 16*h, 16*w, generator=torch.Generator().manual_seed(1))
     expected = croco_encoder(state, x, heads, 2)
     with torch.no_grad(): found = module.forward_features(x)
     assert found.shape == (2, h*w, 64*heads)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
-    plain = {k.removeprefix('enc_'): v for k, v in state.items() if k.startswith(('enc_', 'patch_embed'))}
+    plain = {k.removeprefix('enc_'): v for k, v in state.items()
+        if k.startswith(('enc_', 'patch_embed'))}
     with torch.no_grad(): wrong = fill(module, plain, 'dust3r', 'a dict').forward_features(x)
     assert (wrong - expected).abs().max() > .05
 
@@ -333,7 +390,8 @@ def test_dust3r_state_is_a_reordering():
         assert torch.equal(ours[256:], theirs[256:]) and not torch.equal(ours[:256], theirs[:256])
         assert torch.equal(ours.flatten().sort()[0], theirs.flatten().sort()[0])
         order = [*range(16), *range(32, 48), *range(16, 32), *range(48, 64)]
-        assert torch.equal(ours[64:128], theirs[64:128][order])                  # second head of the queries
+        # second head of the queries
+        assert torch.equal(ours[64:128], theirs[64:128][order])
     assert not any(k.startswith(('dec_', 'mask', 'downstream')) for k in mapped)
 
 
@@ -344,7 +402,8 @@ def test_dust3r_through_load(tmp_path):
     with pytest.raises(ValueError, match='to_safetensors'): load('dust3r', tmp_path/'dust3r.pth')
     encoder = load('dust3r', to_safetensors(tmp_path/'dust3r.pth'), depth=1)
     video = clip(1, 1, 256, 256)
-    torch.testing.assert_close(encoder(video)[0].double(), croco_encoder(state, video[0], 16, 1), rtol=1e-4, atol=2e-5)
+    torch.testing.assert_close(encoder(video)[0].double(), croco_encoder(state, video[0], 16, 1),
+        rtol=1e-4, atol=2e-5)
 
 
 # The names the rest of the book relies on
@@ -352,7 +411,8 @@ def test_dust3r_through_load(tmp_path):
 def test_entries_of_ones_own():
     class Mean(torch.nn.Module):
         def forward(self, x): return torch.nn.functional.avg_pool2d(x, 4).flatten(2).mT
-    entry = encoders.Entry('test_mean', Mean, dim=3, size=16, stride=4, kind='floor', licence='none', source='here', random=True)
+    entry = encoders.Entry('test_mean', Mean, dim=3, size=16, stride=4, kind='floor',
+        licence='none', source='here', random=True)
     encoders.register(entry)
     try:
         assert load('test_mean')(clip(1, 1, 16, 16)).shape == (1, 1, 16, 3)
@@ -364,4 +424,5 @@ def test_entries_of_ones_own():
 def test_kinds_of_encoder():
     assert type(quick('dust3r')) is Encoder and type(quick('videomae_s')) is VideoEncoder
     with pytest.raises(ValueError, match='sees single frames'): load('dinov2_s', time='repeat')
-    with pytest.raises(ValueError, match="'repeat' or by 'interpolate'"): load('videomae_s', time='tile')
+    with pytest.raises(ValueError, match="'repeat' or by 'interpolate'"):
+        load('videomae_s', time='tile')

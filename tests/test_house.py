@@ -11,10 +11,13 @@ ini = ConfigParser(delimiters=['='])
 ini.read(root/'settings.ini', encoding='utf-8')
 cfg = ini['DEFAULT']
 
-notebooks = sorted(p for p in nbs.rglob('*.ipynb') if not any(part[0] in '._' for part in p.relative_to(nbs).parts))
+notebooks = sorted(p for p in nbs.rglob('*.ipynb') if not any(part[0] in '._'
+    for part in p.relative_to(nbs).parts))
 names = [p.relative_to(nbs).as_posix() for p in notebooks]
-modules = sorted('.'.join(p.relative_to(root).with_suffix('').parts) for p in (root/'align4gen').rglob('*.py') if p.stem[0] != '_')
-scripts = [line.split('=')[0].strip() for line in cfg['console_scripts'].splitlines() if line.strip()]
+modules = sorted('.'.join(p.relative_to(root).with_suffix('').parts)
+    for p in (root/'align4gen').rglob('*.py') if p.stem[0] != '_')
+scripts = [line.split('=')[0].strip() for line in cfg['console_scripts'].splitlines()
+    if line.strip()]
 each_notebook = pytest.mark.parametrize('path', notebooks, ids=names)
 
 
@@ -29,14 +32,17 @@ def command(name):
     return found
 
 
-def run(*args, cwd, timeout=300): return subprocess.run([*map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+def run(*args, cwd, timeout=300):
+    return subprocess.run([*map(str, args)], cwd=cwd, capture_output=True, text=True,
+        timeout=timeout, stdin=subprocess.DEVNULL)
 
 
 @pytest.fixture
 def copy(tmp_path):
     "The notebooks, the package and settings.ini, somewhere else."
     skip = shutil.ignore_patterns('_proc', '_docs', 'runs', '.ipynb_checkpoints', '__pycache__')
-    for name in ('nbs', 'align4gen'): shutil.copytree(root/name, tmp_path/name, symlinks=True, ignore=skip)
+    for name in ('nbs', 'align4gen'):
+        shutil.copytree(root/name, tmp_path/name, symlinks=True, ignore=skip)
     for name in ('settings.ini', '_quarto.yml'): shutil.copy(root/name, tmp_path/name)
     return tmp_path
 
@@ -46,11 +52,14 @@ def copy(tmp_path):
 def test_top_level():
     "Nothing lies at the top but what the design puts there."
     if not (root/'.git').exists(): pytest.skip('not a git clone')
-    listed = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=root, capture_output=True, text=True)
+    listed = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=root,
+        capture_output=True, text=True)
     if listed.returncode: pytest.skip('git does not list this clone')
     have = {line.split('/')[0] for line in listed.stdout.splitlines() if (root/line).exists()}
-    allowed = {'nbs', 'align4gen', 'settings.ini', 'setup.py', '_quarto.yml', 'README.md', 'tests', 'results', 'benchmarks',
-               '.github', '.ci', 'LICENSE', 'CONTRIBUTING.md', 'CHANGELOG.md', '.gitignore', '.gitattributes'}
+    allowed = {'nbs', 'align4gen', 'settings.ini', 'setup.py', '_quarto.yml', 'README.md', 'tests',
+        'results', 'benchmarks',
+               '.github', '.ci', 'LICENSE', 'CONTRIBUTING.md', 'CHANGELOG.md', '.gitignore',
+               '.gitattributes'}
     assert have - allowed == set()
 
 
@@ -72,7 +81,8 @@ def test_actions_are_pinned():
     "Every action in the workflows is a full commit with its version beside it."
     for path in (root/'.github/workflows').glob('*.yml'):
         used = re.findall(r'uses: (.+)', path.read_text(encoding='utf-8'))
-        assert used and all(re.fullmatch(r'[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+', use) for use in used), path.name
+        assert (used and all(re.fullmatch(r'[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+', use)
+            for use in used)), path.name
 
 
 # The site
@@ -93,7 +103,8 @@ def hrefs(entries):
 
 def test_site_configuration_is_found():
     "nbdev looks in nbs/ and finds the one at the root."
-    assert (nbs/'_quarto.yml').read_text(encoding='utf-8') == (root/'_quarto.yml').read_text(encoding='utf-8')
+    assert ((nbs/'_quarto.yml').read_text(encoding='utf-8') == (root/'_quarto.yml').read_text(
+        encoding='utf-8'))
     assert cfg['custom_sidebar'] == 'True'
 
 
@@ -107,7 +118,7 @@ def test_site_is_plain():
 
 def test_sidebar_chapters():
     chapters = [entry['section'] for entry in sidebar()[1] if 'section' in entry]
-    assert chapters == ['Foundations', 'Teachers', 'Alignment', 'Training', 'Evaluation', 'Video autoencoders', 'From image to video', 'Labs', 'Guides']
+    assert chapters == ['The idea', 'The library', 'Labs', 'Guides']
 
 
 def test_sidebar_lists_every_notebook_once():
@@ -117,12 +128,16 @@ def test_sidebar_lists_every_notebook_once():
 
 def test_site_is_prepared_without_quarto(copy):
     "nbdev gathers pages and configuration for Quarto; only the rendering needs the program."
-    code = 'from nbdev.quarto import refresh_quarto_yml; from nbdev.serve import proc_nbs\nif __name__ == "__main__": refresh_quarto_yml(); proc_nbs(n_workers=0)'
+    code = ('from nbdev.quarto import refresh_quarto_yml; from nbdev.serve import proc_nbs\nif '
+        '__name__ == "__main__": refresh_quarto_yml(); proc_nbs(n_workers=0)')
     (copy/'prepare.py').write_text(code, encoding='utf-8')
     done = run(sys.executable, 'prepare.py', cwd=copy)
     assert done.returncode == 0, done.stderr
-    assert (copy/'_proc/_quarto.yml').read_text(encoding='utf-8') == (root/'_quarto.yml').read_text(encoding='utf-8')
-    assert [name for name in [*names, 'nbdev.yml', 'styles.css'] if not (copy/'_proc'/name).exists()] == []
+    assert ((copy/'_proc/_quarto.yml').read_text(encoding='utf-8') == (
+        root/'_quarto.yml').read_text(
+        encoding='utf-8'))
+    assert ([name for name in [*names, 'nbdev.yml', 'styles.css']
+        if not (copy/'_proc'/name).exists()] == [])
 
 
 # README.md
@@ -134,13 +149,16 @@ def readme_commands():
 
 def test_readme_agrees_with_index():
     spec = importlib.util.spec_from_file_location('readme', root/'.ci/readme.py')
-    readme = importlib.util.module_from_spec(spec); spec.loader.exec_module(readme)
-    assert (root/'README.md').read_text(encoding='utf-8') == readme.render(), 'run `python .ci/readme.py`'
+    readme = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(readme)
+    assert ((root/'README.md').read_text(
+        encoding='utf-8') == readme.render()), 'run `python .ci/readme.py`'
 
 
 def test_readme_commands():
     "Two commands, one line each; .ci/run takes the second from here and does not spell it again."
-    assert readme_commands() == ["pip install -e '.[dev]' && align4gen_train", "pip install -e '.[dev]' && nbdev_test && pytest -n auto --dist loadfile tests"]
+    assert (readme_commands() == ["pip install -e '.[dev]' && align4gen_train",
+        "pip install -e '.[dev]' && nbdev_test && pytest -n auto --dist loadfile tests"])
     assert 'nbdev_test' not in (root/'.ci/run').read_text(encoding='utf-8')
 
 
@@ -148,13 +166,16 @@ def test_readme_example_and_results():
     "Ten lines of Python that end in a shape, and a table of results that was really made."
     text = (root/'README.md').read_text(encoding='utf-8')
     example, = re.findall(r'^```python\n(.*?)^```', text, re.M | re.S)
-    assert len(example.splitlines()) <= 10 and re.search(r'\.shape +# torch\.Size\(\[\d+(, \d+)+\]\)$', example.strip())
-    assert '| read rightly |' in text, 'run nbs/index.ipynb once results/ is there, then `python .ci/readme.py`'
+    assert (len(example.splitlines()) <= 10
+        and re.search(r'\.shape +# torch\.Size\(\[\d+(, \d+)+\]\)$', example.strip()))
+    assert ('| read rightly |' in text), ('run nbs/index.ipynb once results/ is there, then '
+        '`python .ci/readme.py`')
 
 
 def test_map_lists_every_notebook():
     text = '\n'.join(source(c) for c in cells(nbs/'index.ipynb') if c['cell_type'] == 'markdown')
-    assert [name for name in names if name != 'index.ipynb' and f'- [{name.removesuffix(".ipynb")}]({name}): ' not in text] == []
+    assert ([name for name in names if name != 'index.ipynb'
+        and f'- [{name.removesuffix(".ipynb")}]({name}): ' not in text] == [])
 
 
 # Every notebook
@@ -162,31 +183,40 @@ def test_map_lists_every_notebook():
 @each_notebook
 def test_notebook_opens_with_title_and_blurb(path):
     text = next(source(c) for c in cells(path) if c['cell_type'] == 'markdown')
-    assert re.match(r'# \S.*\n+> \S', text), 'the first markdown cell starts with an H1 and a one-line > blurb'
+    assert re.match(r'# \S.*\n+> \S',
+        text), 'the first markdown cell starts with an H1 and a one-line > blurb'
 
 
 @each_notebook
 def test_notebook_is_small_and_whole(path):
     assert path.stat().st_size < 500_000
-    errors = [o['evalue'] for c in cells(path) for o in c.get('outputs', []) if o['output_type'] == 'error']
+    errors = [o['evalue'] for c in cells(path) for o in c.get('outputs', [])
+        if o['output_type'] == 'error']
     assert errors == []
 
 
 @each_notebook
 def test_notebook_imports_apart(path):
-    "nbdev runs a cell that imports when it prepares the site, and none before it that does not: a cell imports, or does something."
+    """nbdev runs a cell that imports when it prepares the site, and none before it that does not:
+    a cell imports, or does something."""
     for cell in cells(path):
         code = source(cell)
-        if cell['cell_type'] != 'code' or re.search(r'^#\| *(export|eval: *false)', code, re.M) or 'nbdev_export()' in code: continue
-        kinds = {type(node) for node in ast.walk(ast.parse(re.sub(r'^[ \t]*[%!].*', '', code, flags=re.M)))}
-        assert not (kinds & {ast.Import, ast.ImportFrom} and kinds & {ast.Expr, ast.Assign}), f'move the import of this cell to one of its own:\n{code}'
+        if (cell['cell_type'] != 'code' or re.search(r'^#\| *(export|eval: *false)', code, re.M)
+                or 'nbdev_export()' in code):
+            continue
+        kinds = {type(node) for node in ast.walk(ast.parse(re.sub(r'^[ \t]*[%!].*', '', code,
+            flags=re.M)))}
+        assert not (kinds & {ast.Import, ast.ImportFrom} and kinds & {ast.Expr,
+            ast.Assign}), f'move the import of this cell to one of its own:\n{code}'
 
 
 @each_notebook
 def test_notebook_leaves_the_process_as_it_was(path):
     "nbdev_test runs several notebooks in one process: a switch left over by one breaks the next."
-    switch = re.compile(r'^torch\.(set_grad_enabled|set_num_threads|set_default_\w+|use_deterministic_algorithms)\(', re.M)
-    found = [m[0] for c in cells(path) if c['cell_type'] == 'code' for m in switch.finditer(source(c))]
+    switch = re.compile(
+        r'^torch\.(set_grad_enabled|set_num_threads|set_default_\w+|use_deterministic_algorithms)\(', re.M)
+    found = [m[0] for c in cells(path) if c['cell_type'] == 'code'
+        for m in switch.finditer(source(c))]
     assert not found, f'{path.name}: use a with block instead of {found[0]}...)'
 
 
@@ -194,7 +224,8 @@ def test_notebook_leaves_the_process_as_it_was(path):
 def test_notebook_links_lead_somewhere(path):
     text = '\n'.join(source(c) for c in cells(path) if c['cell_type'] == 'markdown')
     text = re.sub(r'```.*?```|`[^`\n]*`', '', text, flags=re.S)
-    local = [link.split('#')[0] for link in re.findall(r'\]\(([^)\s]+)\)', text) if not re.match(r'[a-z]+:|#', link)]
+    local = [link.split('#')[0] for link in re.findall(r'\]\(([^)\s]+)\)', text)
+        if not re.match(r'[a-z]+:|#', link)]
     assert [link for link in local if not (path.parent/link).exists()] == []
 
 
@@ -207,16 +238,21 @@ def test_no_machine_paths():
     "Nobody else has our folders."
     def shown(path):
         if path.suffix != '.ipynb': return path.read_text(encoding='utf-8')
-        def text(out): return json.dumps([v for k, v in out.get('data', {}).items() if not k.startswith('image/')] + [out.get('text', '')])
+        def text(out):
+            return json.dumps([v for k, v in out.get('data', {}).items()
+                if not k.startswith('image/')] + [out.get('text', '')])
         return '\n'.join(source(c) + ''.join(map(text, c.get('outputs', []))) for c in cells(path))
     product = [*notebooks, *(root/'align4gen').rglob('*.py'), root/'README.md']
-    assert [(p.name, m[0]) for p in product for m in [re.search(r'/(root|work|home|Users)/\w*', shown(p))] if m] == []
+    assert ([(p.name, m[0]) for p in product for m in [re.search(r'/(root|work|home|Users)/\w*',
+        shown(p))] if m] == [])
 
 
 def test_notebooks_are_clean(copy):
     done = run(command('nbdev_clean'), cwd=copy)
-    assert done.returncode == 0 and 'Failed' not in done.stderr, done.stderr   # nbdev only warns about a notebook it cannot write
-    assert [name for name in names if (copy/'nbs'/name).read_bytes() != (nbs/name).read_bytes()] == [], 'run nbdev_clean'
+    # nbdev only warns about a notebook it cannot write
+    assert done.returncode == 0 and 'Failed' not in done.stderr, done.stderr
+    assert ([name for name in names
+        if (copy/'nbs'/name).read_bytes() != (nbs/name).read_bytes()] == []), 'run nbdev_clean'
 
 
 # The package
@@ -225,9 +261,12 @@ def test_export_is_in_step(copy):
     "nbdev_export makes the package that is here, file for file."
     done = run(command('nbdev_export'), cwd=copy)
     assert done.returncode == 0, done.stderr
-    def package(where): return {p.relative_to(where).as_posix(): p.read_text(encoding='utf-8') for p in (where/'align4gen').rglob('*.py')}
+    def package(where):
+        return {p.relative_to(where).as_posix(): p.read_text(encoding='utf-8')
+            for p in (where/'align4gen').rglob('*.py')}
     here, made = package(root), package(copy)
-    assert sorted(name for name in here.keys() | made.keys() if here.get(name) != made.get(name)) == [], 'run nbdev_export'
+    assert (sorted(name for name in here.keys() | made.keys()
+        if here.get(name) != made.get(name)) == []), 'run nbdev_export'
 
 
 imports = '''
@@ -247,7 +286,8 @@ for name in names:
 
 
 def test_modules_import_alone(tmp_path):
-    "Each first in its own process, elsewhere: exported code leans on no notebook's variables and on no order of imports, and says nothing."
+    """Each first in its own process, elsewhere: exported code leans on no notebook's variables and
+    on no order of imports, and says nothing."""
     done = run(sys.executable, '-c', imports, *modules, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, ''), done.stdout + done.stderr
 

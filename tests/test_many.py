@@ -6,7 +6,9 @@ from safetensors.torch import load_file
 
 from align4gen.train import Run
 
-settings = dict(clips=64, batch=8, steps=6, teachers='mini_random,mini_mae', mapper_hidden=32, precision='fp32', compile='no', judge='', sample_every=0, checkpoint_every=3, log_every=1, sample_steps=2)
+settings = dict(clips=64, batch=8, steps=6, teachers='mini_random,mini_mae', mapper_hidden=32,
+    precision='fp32', compile='no', judge='', sample_every=0, checkpoint_every=3, log_every=1,
+    sample_steps=2)
 
 sharded = '''
 import sys
@@ -29,9 +31,12 @@ if __name__ == '__main__':
 
 def launch(n, *options, script=None, **changes):
     "The command, in n processes."
-    before = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(n)] if n > 1 else []
+    before = ([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node',
+        str(n)] if n > 1 else [])
     program = [str(script)] if script else [shutil.which('align4gen_train')]
-    done = subprocess.run([*before, *(program if n > 1 else [sys.executable, *program]), *options, *[f'--{k}={v}' for k, v in changes.items()]], capture_output=True, text=True, timeout=300, env=os.environ | dict(OMP_NUM_THREADS='1'))
+    done = subprocess.run([*before, *(program if n > 1 else [sys.executable, *program]), *options,
+        *[f'--{k}={v}' for k, v in changes.items()]], capture_output=True, text=True, timeout=300,
+        env=os.environ | dict(OMP_NUM_THREADS='1'))
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -44,12 +49,15 @@ def one(tmp_path_factory):
 
 
 def close(run, one, eps=2e-5):
-    "Same logs, same weights, same averages, same optimiser state: in each, the difference is a matter of rounding."
+    """Same logs, same weights, same averages, same optimiser state: in each, the difference is a
+    matter of rounding."""
     for k, v in one.log.items(): assert run.log[k] == pytest.approx(v, rel=1e-4), k
     for name in ('model', 'ema', 'alignment', 'optimizer'):
         a, b = (load_file(r.checkpoints[-1]/f'{name}.safetensors') for r in (run, one))
         assert a.keys() == b.keys()
-        for k in a: assert a[k].shape == b[k].shape and (a[k] - b[k]).abs().max() <= eps * max(1, b[k].abs().max()), (name, k)
+        for k in a:
+            assert (a[k].shape == b[k].shape and (a[k] - b[k]).abs().max() <= eps * max(1,
+                b[k].abs().max())), (name, k)
 
 
 @pytest.mark.parametrize('pieces', [1, 2])
@@ -60,7 +68,8 @@ def test_two_processes_are_one_run(one, tmp_path, pieces):
 
 
 def test_sharded_weights_average_and_optimiser(one, tmp_path):
-    "Each of two processes holds half of everything; the checkpoint is whole, and one process can go on with it."
+    """Each of two processes holds half of everything; the checkpoint is whole, and one process can
+    go on with it."""
     script = tmp_path/'sharded.py'; script.write_text(sharded)
     assert '2 processes, sharded' in launch(2, script=script, out=tmp_path, name='run', **settings)
     close(Run(tmp_path/'run'), one)
@@ -78,4 +87,5 @@ def test_one_process_then_two_sharded(one, tmp_path):
 
 
 def test_a_batch_that_cannot_be_shared(tmp_path):
-    with pytest.raises(AssertionError, match='cannot be shared evenly by 2 processes'): launch(2, out=tmp_path, name='run', **settings | dict(batch=9))
+    with pytest.raises(AssertionError, match='cannot be shared evenly by 2 processes'):
+        launch(2, out=tmp_path, name='run', **settings | dict(batch=9))

@@ -2,12 +2,14 @@
 import hashlib, json, warnings
 import pytest, torch, torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from torchmetrics.functional.image import (peak_signal_noise_ratio,
+    structural_similarity_index_measure)
 from torchmetrics.image.fid import _compute_fid
 from align4gen import metrics
 from align4gen.data import MovingDigits, to_float
 
-needed = {'fvd', 'fvd-i3d', 'fid', 'is', 'lpips'}                                # weights from outside
+# weights from outside
+needed = {'fvd', 'fvd-i3d', 'fid', 'is', 'lpips'}
 ours = [n for n in metrics.list() if n not in needed | {'clip'}]
 
 @pytest.fixture(scope='module')
@@ -19,7 +21,8 @@ def see(metric, videos, clips, index=None):
     "Update a metric with what it needs."
     real, whole, labels = clips
     index = torch.arange(len(whole)) if index is None else index
-    more = dict(pairs=dict(reference=real[index]), labels=dict(labels=labels[index])).get(metric.needs, {})
+    more = dict(pairs=dict(reference=real[index]), labels=dict(labels=labels[index])).get(
+        metric.needs, {})
     return metric.update(videos[index], index=index, **more)
 
 def measure(name, clips, index=None, **options):
@@ -30,9 +33,11 @@ def measure(name, clips, index=None, **options):
 def test_psnr_and_ssim_are_torchmetrics_frame_by_frame(clips):
     a, b, _ = clips
     frames = [(x[None], y[None]) for x, y in zip(b[:3].flatten(0, 1), a[:3].flatten(0, 1))]
-    for name, theirs in (('psnr', lambda x, y: peak_signal_noise_ratio(x, y, data_range=2.)), ('ssim', lambda x, y: structural_similarity_index_measure(x, y, data_range=2.))):
+    for name, theirs in (('psnr', lambda x, y: peak_signal_noise_ratio(x, y, data_range=2.)),
+            ('ssim', lambda x, y: structural_similarity_index_measure(x, y, data_range=2.))):
         want = torch.stack([theirs(x, y) for x, y in frames]).mean().item()
-        assert metrics.load(name).update(b[:3], a[:3]).compute().value == pytest.approx(want, rel=1e-4)
+        assert (metrics.load(name).update(b[:3], a[:3]).compute().value == pytest.approx(want,
+            rel=1e-4))
 
 def test_frechet_is_torchmetrics_formula(clips):
     eyes = metrics.encoder_extractor('mini_supervised', per='frame')
@@ -46,19 +51,25 @@ def test_divisor_changes_the_number_and_the_protocol(clips):
 
 @pytest.mark.parametrize('name', ours)
 def test_two_processes_are_one(name, clips):
-    one, (p, q) = measure(name, clips).compute(), (measure(name, clips, torch.arange(i, 48, 2)) for i in (0, 1))
+    one, (p, q) = (measure(name, clips).compute(), (measure(name, clips, torch.arange(i, 48, 2))
+        for i in (0, 1)))
     two = p.merge(q).compute()
-    assert two.value == pytest.approx(one.value, rel=1e-6) and two.protocol == one.protocol and two.hash == one.hash
-    assert (two.std is None) == (one.std is None) and (one.std is None or two.std == pytest.approx(one.std, rel=1e-6))
+    assert (two.value == pytest.approx(one.value, rel=1e-6) and two.protocol == one.protocol
+        and two.hash == one.hash)
+    assert ((two.std is None) == (one.std is None) and (one.std is None
+        or two.std == pytest.approx(one.std, rel=1e-6)))
 
 @pytest.mark.parametrize('name', ours)
 def test_protocol_is_whole_and_survives_a_file(name, clips, tmp_path):
     r = measure(name, clips, data='Moving Digits', split='test', stride=1, seed=3).compute()
     p = r.protocol
-    assert {*metrics.fields} <= p.keys() and all(v is None or isinstance(v, (str, int, float)) for v in p.values())
-    assert (p['data'], p['split'], p['n'], p['clip_length'], p['stride'], p['resolution'], p['seed']) == ('Moving Digits', 'test', 48, 6, 1, '16x16', 3)
+    assert ({*metrics.fields} <= p.keys() and all(v is None or isinstance(v, (str, int, float))
+        for v in p.values()))
+    assert ((p['data'], p['split'], p['n'], p['clip_length'], p['stride'], p['resolution'],
+        p['seed']) == ('Moving Digits', 'test', 48, 6, 1, '16x16', 3))
     if p['extractor']: assert len(p['weights']) == 16 and p['resize'] and p['range']
-    assert metrics.Result.load(r.save(tmp_path/'r.json')) == r and f"n={p['n']}" in str(r) and r.hash in str(r)
+    assert (metrics.Result.load(r.save(tmp_path/'r.json')) == r and f"n={p['n']}" in str(r)
+        and r.hash in str(r))
     assert json.loads((tmp_path/'r.json').read_text())['hash'] == r.hash
 
 @pytest.mark.parametrize('name', ours)
@@ -71,39 +82,54 @@ def test_state_goes_through_a_file(name, clips, tmp_path):
     with pytest.raises(ValueError): m.compute()
 
 def test_state_of_other_eyes_is_refused(clips):
-    with pytest.raises(ValueError, match='another extractor, weights'): metrics.load('fvd-mini', extractor='mini_mae').from_state(measure('fvd-mini', clips).state())
-    with pytest.raises(ValueError, match='only equal metrics'): measure('fvd-mini', clips).merge(measure('fvd-mini', clips, divisor='n'))
+    with pytest.raises(ValueError, match='another extractor, weights'):
+        metrics.load('fvd-mini', extractor='mini_mae').from_state(measure('fvd-mini',
+            clips).state())
+    with pytest.raises(ValueError, match='only equal metrics'):
+        measure('fvd-mini', clips).merge(measure('fvd-mini', clips, divisor='n'))
 
 def test_known_moments_of_the_real_side(clips):
     m = measure('fvd-mini', clips)
     other = metrics.load('fvd-mini', real=m.real).update(clips[1])
     assert other.compute().value == m.compute().value
-    assert other.reset().update(clips[1]).compute().value == m.compute().value   # reset keeps what was given
+    # reset keeps what was given
+    assert other.reset().update(clips[1]).compute().value == m.compute().value
 
 def test_compare_warns_and_names():
-    make = lambda **p: metrics.Result('fid', 3., protocol=dict(n=2048, divisor='n-1', device='cpu') | p)
+    make = lambda **p: metrics.Result('fid', 3., protocol=dict(n=2048, divisor='n-1', device='cpu')
+        | p)
     with warnings.catch_warnings():
         warnings.simplefilter('error'); assert metrics.compare(make(), make(device='cuda')) == 0
-    with pytest.warns(UserWarning, match=r'divisor \(n-1 and n\)'): metrics.compare(make(), make(divisor='n'))
-    with pytest.raises(ValueError, match='two metrics'): metrics.compare(make(), metrics.Result('is', 3.))
+    with pytest.warns(UserWarning, match=r'divisor \(n-1 and n\)'):
+        metrics.compare(make(), make(divisor='n'))
+    with pytest.raises(ValueError, match='two metrics'):
+        metrics.compare(make(), metrics.Result('is', 3.))
 
 @pytest.mark.parametrize('name', ours)
-@pytest.mark.parametrize('wrong, says', [(lambda v: v*127.5 + 127.5, 'these are in'), (lambda v: (v*127.5 + 127.5).byte(), 'to_float'), (lambda v: v[0], '5 axes'),
-                                         (lambda v: v*float('nan'), 'no numbers'), (lambda v: v[:0], 'no videos')])
+@pytest.mark.parametrize('wrong, says', [(lambda v: v*127.5 + 127.5, 'these are in'),
+    (lambda v: (v*127.5 + 127.5).byte(), 'to_float'), (lambda v: v[0], '5 axes'),
+                                         (lambda v: v*float('nan'), 'no numbers'), (lambda v: v[:0],
+                                         'no videos')])
 def test_wrong_videos_are_refused(name, wrong, says, clips):
-    with pytest.raises(ValueError, match=says): metrics.load(name).update(wrong(clips[1]), wrong(clips[0]) if name in ('psnr', 'ssim') else None, labels=clips[2])
+    with pytest.raises(ValueError, match=says):
+        metrics.load(name).update(wrong(clips[1]), wrong(clips[0]) if name in ('psnr', 'ssim')
+            else None, labels=clips[2])
 
 def test_zero_to_one_is_suspicious(clips):
-    with pytest.warns(UserWarning, match=r'\[0, 1\]'): metrics.load('clip-mini').update(clips[1]*.5 + .5)
+    with pytest.warns(UserWarning, match=r'\[0, 1\]'):
+        metrics.load('clip-mini').update(clips[1]*.5 + .5)
 
 def test_real_videos_only_where_they_are_needed(clips):
-    with pytest.raises(ValueError, match='only real'): metrics.load('is-mini').update(clips[0], real=True)
-    with pytest.raises(ValueError, match='one shape'): metrics.load('fvd-mini').update(clips[0], real=True).update(clips[1][:, :4])
+    with pytest.raises(ValueError, match='only real'):
+        metrics.load('is-mini').update(clips[0], real=True)
+    with pytest.raises(ValueError, match='one shape'):
+        metrics.load('fvd-mini').update(clips[0], real=True).update(clips[1][:, :4])
 
 @pytest.mark.parametrize('name', sorted(needed))
 def test_missing_weights_are_one_error(name, tmp_path):
     for weights in (None, tmp_path/'nothing.pth'):
-        with pytest.raises(FileNotFoundError, match=f"{name} needs weights.*metrics.load"): metrics.load(name, weights=weights)
+        with pytest.raises(FileNotFoundError, match=f"{name} needs weights.*metrics.load"):
+            metrics.load(name, weights=weights)
 
 def test_inception_score_is_torchmetrics_formula():
     p = torch.randn(60, 7, generator=torch.Generator().manual_seed(0)).mul(2).softmax(1).double()
@@ -113,12 +139,17 @@ def test_inception_score_is_torchmetrics_formula():
 
 def small_videomae(tmp_path):
     "A checkpoint with the published names and random weights."
-    torch.manual_seed(0); m = metrics.VideoMAE2(64, 2, 4); state = {}
+    torch.manual_seed(0)
+    m = metrics.VideoMAE2(64, 2, 4)
+    state = {}
     for k, v in m.state_dict().items():
         if k.endswith('qkv.bias'):
             for which in 'qv': state[k.replace('qkv.bias', f'{which}_bias')] = torch.randn(64)
-        else: state[k.replace('embed.', 'patch_embed.proj.').replace('norm.', 'fc_norm.') if k.startswith(('embed.', 'norm.')) else k] = v
-    torch.save(dict(module=state | {'head.weight': torch.zeros(174, 64), 'head.bias': torch.zeros(174)}), tmp_path/'v.pth')
+        else:
+            state[k.replace('embed.', 'patch_embed.proj.').replace('norm.', 'fc_norm.')
+                if k.startswith(('embed.', 'norm.')) else k] = v
+    torch.save(dict(module=state | {'head.weight': torch.zeros(174, 64),
+        'head.bias': torch.zeros(174)}), tmp_path/'v.pth')
     return state, tmp_path/'v.pth'
 
 def test_fvd_from_a_file(tmp_path):
@@ -126,42 +157,61 @@ def test_fvd_from_a_file(tmp_path):
     v = to_float(MovingDigits('test', n=6, frames=16).videos)
     m = metrics.load('fvd', path, dim=64, depth=2, heads=4).update(v[:3], real=True).update(v[3:])
     r = m.compute()
-    assert r.protocol['divisor'] == 'n' and r.protocol['weights'] == metrics.file_hash(path) and r.value > 0
-    torch.save(dict(module={k: v for k, v in state.items() if 'blocks.1' not in k}), tmp_path/'cut.pth')
-    with pytest.raises(ValueError, match='missing'): metrics.load('fvd', tmp_path/'cut.pth', dim=64, depth=2, heads=4)
+    assert (r.protocol['divisor'] == 'n' and r.protocol['weights'] == metrics.file_hash(path)
+        and r.value > 0)
+    torch.save(dict(module={k: v for k, v in state.items() if 'blocks.1' not in k}),
+        tmp_path/'cut.pth')
+    with pytest.raises(ValueError, match='missing'):
+        metrics.load('fvd', tmp_path/'cut.pth', dim=64, depth=2, heads=4)
 
 def test_fvd_is_cd_fvds_network(tmp_path):
     theirs = pytest.importorskip('cdfvd.third_party.VideoMAEv2.videomaev2_finetune')
     from cdfvd.third_party.VideoMAEv2.utils import preprocess_videomae
     state, path = small_videomae(tmp_path)
-    model = theirs.VisionTransformer(patch_size=14, embed_dim=64, depth=2, num_heads=4, mlp_ratio=48/11, qkv_bias=True, norm_layer=lambda d: torch.nn.LayerNorm(d, eps=1e-6), num_classes=174, use_mean_pooling=True)
-    model.load_state_dict(state | {'head.weight': torch.zeros(174, 64), 'head.bias': torch.zeros(174)}); model.eval()
+    model = theirs.VisionTransformer(patch_size=14, embed_dim=64, depth=2, num_heads=4,
+        mlp_ratio=48/11, qkv_bias=True, norm_layer=lambda d: torch.nn.LayerNorm(d, eps=1e-6),
+        num_classes=174, use_mean_pooling=True)
+    model.load_state_dict(state | {'head.weight': torch.zeros(174, 64),
+        'head.bias': torch.zeros(174)})
+    model.eval()
     data = MovingDigits('test', n=2, frames=16).videos
-    with torch.no_grad(): want = model.forward_features(preprocess_videomae(data.permute(0, 1, 3, 4, 2).numpy()))
-    assert torch.allclose(metrics.videomae2_extractor(path, dim=64, depth=2, heads=4)(to_float(data)), want, atol=1e-5)
+    with torch.no_grad():
+        want = model.forward_features(preprocess_videomae(data.permute(0, 1, 3, 4, 2).numpy()))
+    assert torch.allclose(metrics.videomae2_extractor(path, dim=64, depth=2,
+        heads=4)(to_float(data)), want, atol=1e-5)
 
 def inception_file(tmp_path):
     torch.manual_seed(0); net = metrics.FidInception().model
     for m in net.modules():
-        if isinstance(m, torch.nn.BatchNorm2d): m.running_mean.normal_(0, .1); m.running_var.uniform_(.5, 1.5)
+        if isinstance(m, torch.nn.BatchNorm2d):
+            m.running_mean.normal_(0, .1); m.running_var.uniform_(.5, 1.5)
     torch.save(net.state_dict(), tmp_path/'i.pth')
     return tmp_path/'i.pth'
 
 def test_fid_from_a_file(tmp_path, clips):
-    m = metrics.load('fid', inception_file(tmp_path)).update(clips[0][:2, :2], real=True).update(clips[1][:2, :2])
+    m = metrics.load('fid', inception_file(tmp_path)).update(clips[0][:2, :2],
+        real=True).update(clips[1][:2, :2])
     r = m.compute()
-    assert m.real.n == 4 and m.moments.dim == 2048 and r.protocol['per'] == 'frame' and r.protocol['n'] == 2
+    assert (m.real.n == 4 and m.moments.dim == 2048 and r.protocol['per'] == 'frame'
+        and r.protocol['n'] == 2)
 
 def test_fid_is_torch_fidelitys_network(tmp_path, clips):
-    theirs = pytest.importorskip('torch_fidelity.feature_extractor_inceptionv3').FeatureExtractorInceptionV3
-    path = inception_file(tmp_path); frames = clips[0][:1, :2]
+    theirs = (pytest.importorskip(
+        'torch_fidelity.feature_extractor_inceptionv3').FeatureExtractorInceptionV3)
+    path = inception_file(tmp_path)
+    frames = clips[0][:1, :2]
     net = theirs('i', ['2048'], feature_extractor_weights_path=str(path))
-    x = F.interpolate(metrics.as_bytes(frames)[0], (299, 299), mode='bilinear', align_corners=False, antialias=True)
-    with torch.no_grad(): want = net(x.round().byte())[0]                         # already 299: its own resize does nothing
+    x = F.interpolate(metrics.as_bytes(frames)[0], (299, 299), mode='bilinear', align_corners=False,
+        antialias=True)
+    # already 299: its own resize does nothing
+    with torch.no_grad(): want = net(x.round().byte())[0]
     eyes = metrics.inception_extractor(path)
-    got = metrics.FidInception(); got.model.load_state_dict(torch.load(path, weights_only=True)); got.eval()
+    got = metrics.FidInception()
+    got.model.load_state_dict(torch.load(path, weights_only=True))
+    got.eval()
     with torch.no_grad(): assert torch.allclose(got((x.round() - 128)/128), want, atol=1e-4)
-    assert (eyes(frames) - want).abs().max() < .05*want.abs().max()               # only the rounding of the resize differs
+    # only the rounding of the resize differs
+    assert (eyes(frames) - want).abs().max() < .05*want.abs().max()
 
 def test_lpips_is_torchmetrics(tmp_path, clips):
     from torchmetrics.functional.image.lpips import _LPIPS
@@ -171,33 +221,49 @@ def test_lpips_is_torchmetrics(tmp_path, clips):
     torch.save(state | {'classifier.1.bias': torch.zeros(3)}, tmp_path/'a.pth')
     big = [F.interpolate(v[0], (64, 64), mode='bilinear')[None] for v in clips[:2]]
     with torch.no_grad(): want = theirs(big[1][0], big[0][0]).mean().item()
-    assert metrics.load('lpips', tmp_path/'a.pth').update(big[1], big[0]).compute().value == pytest.approx(want, rel=1e-4)
+    assert (metrics.load('lpips', tmp_path/'a.pth').update(big[1],
+        big[0]).compute().value == pytest.approx(want, rel=1e-4))
 
 def test_clip_from_a_folder(tmp_path, clips):
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
     torch.manual_seed(0)
-    CLIPVisionModelWithProjection(CLIPVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8, projection_dim=16)).save_pretrained(tmp_path)
+    CLIPVisionModelWithProjection(CLIPVisionConfig(hidden_size=32, intermediate_size=64,
+        num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8,
+        projection_dim=16)).save_pretrained(tmp_path)
     m = metrics.load('clip', tmp_path).update(clips[0][:4])
-    frozen = metrics.load('clip', tmp_path).update(clips[0][:4, :1].expand(-1, 6, -1, -1, -1)).compute()
-    assert m.compute().value < frozen.value == pytest.approx(1., abs=1e-6) and len(frozen.protocol['weights']) == 16
+    frozen = metrics.load('clip', tmp_path).update(clips[0][:4, :1].expand(-1, 6, -1, -1,
+        -1)).compute()
+    assert (m.compute().value < frozen.value == pytest.approx(1., abs=1e-6)
+        and len(frozen.protocol['weights']) == 16)
 
 class Program(torch.nn.Module):
-    def forward(self, x, rescale: bool = False, resize: bool = False, return_features: bool = False):
-        return x.float().mean((2, 3, 4)).softmax(1) if not return_features else x.float().mean((3, 4)).flatten(1)
+    def forward(self, x, rescale: bool = False, resize: bool = False,
+        return_features: bool = False):
+        return (x.float().mean((2, 3, 4)).softmax(1) if not return_features
+            else x.float().mean((3, 4)).flatten(1))
 
 def test_what_a_metric_does_not_know_is_an_error():
-    with pytest.raises(ValueError, match="fvd-mini has no option 'extracter': it has divisor, extractor"): metrics.load('fvd-mini', extracter='mini_mae')
-    with pytest.raises(ValueError, match="is-mini has no option 'split"): metrics.load('is-mini', splitss=2)
-    with pytest.raises(ValueError, match='splits should be an integer.*abc'): metrics.load('is-mini', splits='abc')
+    with pytest.raises(ValueError,
+            match="fvd-mini has no option 'extracter': it has divisor, extractor"):
+        metrics.load('fvd-mini', extracter='mini_mae')
+    with pytest.raises(ValueError, match="is-mini has no option 'split"):
+        metrics.load('is-mini', splitss=2)
+    with pytest.raises(ValueError, match='splits should be an integer.*abc'):
+        metrics.load('is-mini', splits='abc')
     with pytest.raises(ValueError, match='takes no weights'): metrics.load('ssim', 'nope.pt')
-    with pytest.raises(ValueError, match='1 of 2 clips hold values that are no numbers'): metrics.load('clip-mini').update(torch.tensor([0., float('nan')])[:, None, None, None, None].expand(-1, 6, 3, 16, 16))
+    with pytest.raises(ValueError, match='1 of 2 clips hold values that are no numbers'):
+        metrics.load('clip-mini').update(torch.tensor([0., float('nan')])[:, None, None, None,
+            None].expand(-1, 6, 3, 16, 16))
 
 
 def test_a_program_runs_only_if_it_is_the_one_meant(tmp_path, clips):
-    path = tmp_path/'p.pt'; torch.jit.script(Program()).save(str(path))
+    path = tmp_path/'p.pt'
+    torch.jit.script(Program()).save(str(path))
     sha = hashlib.sha256(path.read_bytes()).hexdigest()
     with pytest.raises(ValueError, match='was not loaded'): metrics.load('fvd-i3d', path)
     with pytest.raises(ValueError, match=sha): metrics.load('is', path)
-    r = metrics.load('fvd-i3d', path, sha256=sha).update(clips[0], real=True).update(clips[1]).compute()
+    r = metrics.load('fvd-i3d', path, sha256=sha).update(clips[0],
+        real=True).update(clips[1]).compute()
     assert r.protocol['divisor'] == 'n' and r.protocol['weights'] == sha[:16] and r.value > 0
-    assert metrics.load('is', path, sha256=sha, splits=2).update(clips[0]).compute().protocol['splits'] == 2
+    assert (metrics.load('is', path, sha256=sha, splits=2).update(clips[0]).compute().protocol[
+        'splits'] == 2)

@@ -1,4 +1,5 @@
-"A run that is killed goes on as if nothing had happened: same log to the last digit, same weights to the last bit."
+("A run that is killed goes on as if nothing had happened: same log to the last digit, same "
+"weights to the last bit.")
 import multiprocessing, random, signal, subprocess, sys, time
 
 import pytest, torch
@@ -6,15 +7,19 @@ from safetensors.torch import load_file
 
 from align4gen.train import Run, Trainer, train
 
-tiny = dict(clips=64, batch=8, steps=40, size='mini', teachers='mini_random', mapper_hidden=32, checkpoint_every=4, log_every=3, sample_every=0, judge='', compile='no')
+tiny = dict(clips=64, batch=8, steps=40, size='mini', teachers='mini_random', mapper_hidden=32,
+    checkpoint_every=4, log_every=3, sample_every=0, judge='', compile='no')
 
 
 def command(out, **more):
     options = [f'--{k}={v}' for k, v in {**tiny, 'out': out, 'name': 'run', **more}.items()]
-    return [sys.executable, '-c', 'import sys; from align4gen.train import align4gen_train; sys.exit(align4gen_train())', *options]
+    return [sys.executable, '-c',
+        'import sys; from align4gen.train import align4gen_train; sys.exit(align4gen_train())',
+        *options]
 
 
-def start(*args): return subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def start(*args):
+    return subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_row(path, rows, process):
@@ -23,11 +28,15 @@ def wait_for_row(path, rows, process):
     while time.time() < end and process.poll() is None:
         if path.exists() and len(path.read_text().splitlines()) > rows: return
         time.sleep(.02)
-    raise AssertionError(f'the run ended early or hung: {process.stderr.read() if process.poll() is not None else "timeout"}')
+    raise AssertionError(
+        'the run ended early or hung: '
+        f'{process.stderr.read() if process.poll() is not None else "timeout"}')
 
 
 def resume(path):
-    return [sys.executable, '-c', 'import sys; from align4gen.train import align4gen_train; sys.exit(align4gen_train())', '--resume', str(path)]
+    return [sys.executable, '-c',
+        'import sys; from align4gen.train import align4gen_train; sys.exit(align4gen_train())',
+        '--resume', str(path)]
 
 
 @pytest.fixture(scope='module')
@@ -47,9 +56,11 @@ def same(run, whole):
 
 
 def test_every_step_sums_in_a_fixed_order(tmp_path, monkeypatch):
-    "Compiled code on several threads repeats itself only with torch's deterministic algorithms; they must not stay on."
+    """Compiled code on several threads repeats itself only with torch's deterministic algorithms;
+    they must not stay on."""
     seen, step = [], Trainer.train_step
-    monkeypatch.setattr(Trainer, 'train_step', lambda self, *a: seen.append(torch.are_deterministic_algorithms_enabled()) or step(self, *a))
+    monkeypatch.setattr(Trainer, 'train_step', lambda self,
+        *a: seen.append(torch.are_deterministic_algorithms_enabled()) or step(self, *a))
     train('digits', out=str(tmp_path), progress=False, **tiny | dict(steps=2))
     assert seen == [True, True] and not torch.are_deterministic_algorithms_enabled()
 
@@ -62,27 +73,39 @@ def train_quietly(settings, folder=None):
 
 
 def test_twenty_kills(tmp_path):
-    "SIGKILL at twenty moments nobody chose, saves included: what comes out is what would have come out."
-    settings = tiny | dict(steps=60, checkpoint_every=1, keep=3, eval_every=7, eval_clips=8, sample_steps=2)
-    context, clock, torn, run = multiprocessing.get_context('forkserver'), random.Random(0), 0, tmp_path/'runs'/'killed'
+    """SIGKILL at twenty moments nobody chose, saves included: what comes out is what would have
+    come out."""
+    settings = (tiny | dict(steps=60, checkpoint_every=1, keep=3, eval_every=7, eval_clips=8,
+        sample_steps=2))
+    context, clock, torn, run = (multiprocessing.get_context('forkserver'), random.Random(0), 0,
+        tmp_path/'runs'/'killed')
     context.set_forkserver_preload(['align4gen.train'])
     def go(*args):
         p = context.Process(target=train_quietly, args=args); p.start()
         return p
-    whole = go(settings | dict(out=str(tmp_path/'runs'), name='whole')); whole.join(); assert whole.exitcode == 0
+    whole = go(settings | dict(out=str(tmp_path/'runs'), name='whole'))
+    whole.join()
+    assert whole.exitcode == 0
     for kill in range(20):
         begun = (run/'config.json').exists()
         newest = lambda: max((int(c.name[5:]) for c in run.glob('checkpoints/step-*')), default=0)
-        at, p = newest(), go(*((None, str(run)) if begun else (settings | dict(out=str(tmp_path/'runs'), name='killed'),)))
+        at, p = (newest(), go(*((None, str(run)) if begun
+            else (settings | dict(out=str(tmp_path/'runs'), name='killed'),))))
         while p.is_alive() and newest() < min(at + 1 + kill % 3, 59): time.sleep(.001)
-        if kill % 2:                                                         # every other time: inside a save, if one can be caught
+        # every other time: inside a save, if one can be caught
+        if kill % 2:
             end = time.time() + 2
-            while p.is_alive() and time.time() < end and not any(run.glob('checkpoints/tmp-*')): pass
+            while p.is_alive() and time.time() < end and not any(run.glob('checkpoints/tmp-*')):
+                pass
         else: time.sleep(clock.random() * .1)
-        p.kill(); p.join(); torn += any(run.glob('checkpoints/tmp-*'))
+        p.kill()
+        p.join()
+        torn += any(run.glob('checkpoints/tmp-*'))
     assert torn >= 3, 'no save was interrupted: the test tests less than it says'
     assert 20 <= newest() < 60
-    last = go(None, str(run)); last.join(); assert last.exitcode == 0
+    last = go(None, str(run))
+    last.join()
+    assert last.exitcode == 0
     same(Run(run), Run(tmp_path/'runs'/'whole'))
     assert (run/'eval.csv').read_text() == (tmp_path/'runs'/'whole'/'eval.csv').read_text()
 
@@ -123,12 +146,14 @@ def test_sigterm_then_resume(whole, tmp_path):
 
 def test_a_torn_temporary_checkpoint_is_ignored(whole, tmp_path):
     run = train('digits', **{**tiny, 'steps': 8}, out=str(tmp_path), name='run', progress=False)
-    torn = tmp_path/'run/checkpoints/tmp-step-0000012'; torn.mkdir(); (torn/'model.safetensors').write_bytes(b'half')
+    torn = tmp_path/'run/checkpoints/tmp-step-0000012'
+    torn.mkdir(); (torn/'model.safetensors').write_bytes(b'half')
     assert Run(run.path).step == 8
 
 
 @pytest.mark.parametrize('wrong, says', [
-    ({'gamma': -1}, 'gamma'), ({'batch': 128}, 'batch=128'), ({'teachers': 'mini_infonse'}, 'mini_infonse'), ({'align_block': 6}, 'align_block=6'), ({'ema': 1}, 'ema')])
+    ({'gamma': -1}, 'gamma'), ({'batch': 128}, 'batch=128'), ({'teachers': 'mini_infonse'},
+    'mini_infonse'), ({'align_block': 6}, 'align_block=6'), ({'ema': 1}, 'ema')])
 def test_impossible_values_are_one_clear_error(wrong, says, tmp_path):
     done = subprocess.run(command(tmp_path, **wrong), capture_output=True, text=True)
     assert done.returncode == 2

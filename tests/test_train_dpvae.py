@@ -1,4 +1,5 @@
-"A DP-VAE is trained by the loop of `train`: killed and continued to the last bit, on one process or two, with its own files and errors."
+("A DP-VAE is trained by the loop of `train`: killed and continued to the last bit, on one "
+"process or two, with its own files and errors.")
 import json, os, random, signal, subprocess, sys, time
 from dataclasses import fields
 
@@ -9,17 +10,24 @@ from align4gen import vae
 from align4gen.config import TrainConfig
 from align4gen.dpvae import DPVAE, DPLoss, PatchDiscriminator
 from align4gen.train import Run, train
-from align4gen.train_dpvae import DPCore, DPRun, DPTrainer, DPVAEConfig, build_dpvae, dpvae_parser, dpvae_presets, measure, ready_dpvae, train_dpvae
+from align4gen.train_dpvae import (DPCore, DPRun, DPTrainer, DPVAEConfig, build_dpvae, dpvae_parser,
+    dpvae_presets, measure, ready_dpvae, train_dpvae)
 
-tiny = dict(clips=32, batch=4, steps=8, critic_width=8, critic_layers=1, lpips=0., adversarial_start=3, checkpoint_every=1, log_every=2, eval_every=4, eval_clips=4, sample_every=0, precision='fp32')
-program = [sys.executable, '-c', 'import sys; from align4gen.train_dpvae import align4gen_train_dpvae; sys.exit(align4gen_train_dpvae())']
+tiny = dict(clips=32, batch=4, steps=8, critic_width=8, critic_layers=1, lpips=0.,
+    adversarial_start=3, checkpoint_every=1, log_every=2, eval_every=4, eval_clips=4,
+    sample_every=0, precision='fp32')
+program = [sys.executable, '-c',
+    'import sys; from align4gen.train_dpvae import align4gen_train_dpvae; '
+    'sys.exit(align4gen_train_dpvae())']
 
 
-def options(out, **more): return [f'--{k}={v}' for k, v in {**tiny, 'out': out, 'name': 'run', **more}.items()]
+def options(out, **more):
+    return [f'--{k}={v}' for k, v in {**tiny, 'out': out, 'name': 'run', **more}.items()]
 
 
 def same(run, whole):
-    for name in ('log.csv', 'eval.csv'): assert (run.path/name).read_text() == (whole.path/name).read_text()
+    for name in ('log.csv', 'eval.csv'):
+        assert (run.path/name).read_text() == (whole.path/name).read_text()
     for name in ('model', 'ema', 'discriminator', 'optimizer'):
         a, b = (load_file(r.checkpoints[-1]/f'{name}.safetensors') for r in (run, whole))
         assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a), name
@@ -28,7 +36,8 @@ def same(run, whole):
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
     "A run that nobody interrupted; two pieces a step."
-    return train_dpvae(**tiny, accumulate=2, out=str(tmp_path_factory.mktemp('whole')), name='run', progress=False)
+    return train_dpvae(**tiny, accumulate=2, out=str(tmp_path_factory.mktemp('whole')), name='run',
+        progress=False)
 
 
 class Killed(BaseException): pass
@@ -36,10 +45,15 @@ class Killed(BaseException): pass
 
 def test_sigkill_then_resume(whole, tmp_path):
     "Killed at a moment nobody chose, after the critic began."
-    p = subprocess.Popen([*program, *options(tmp_path, accumulate=2)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    p = subprocess.Popen([*program, *options(tmp_path, accumulate=2)], stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True)
     end = time.time() + 120
-    while p.poll() is None and time.time() < end and not (tmp_path/'run/checkpoints/step-0000004').exists(): time.sleep(.005)
-    time.sleep(random.Random(0).random()*.1); p.send_signal(signal.SIGKILL); p.wait()
+    while (p.poll() is None and time.time() < end
+            and not (tmp_path/'run/checkpoints/step-0000004').exists()):
+        time.sleep(.005)
+    time.sleep(random.Random(0).random()*.1)
+    p.send_signal(signal.SIGKILL)
+    p.wait()
     assert 4 <= DPRun(tmp_path/'run').step < 8
     same(train_dpvae(resume=tmp_path/'run', progress=False), whole)
 
@@ -53,7 +67,8 @@ def test_torn_inside_a_step(whole, tmp_path, monkeypatch, piece):
         if len(calls) == 10 + piece: raise Killed
         return forward(self, *args)
     monkeypatch.setattr(DPCore, 'forward', torn)
-    with pytest.raises(Killed): train_dpvae(**tiny, accumulate=2, out=str(tmp_path), name='run', progress=False)
+    with pytest.raises(Killed):
+        train_dpvae(**tiny, accumulate=2, out=str(tmp_path), name='run', progress=False)
     monkeypatch.undo()
     assert DPRun(tmp_path/'run').step == 5
     same(train_dpvae(resume=tmp_path/'run', progress=False), whole)
@@ -62,40 +77,56 @@ def test_torn_inside_a_step(whole, tmp_path, monkeypatch, piece):
 def test_the_critic_begins_when_it_should(whole):
     "Before its start its weights are those it began with; afterwards they move."
     log = whole.log
-    assert log['step'] == [2, 4, 6, 8] and log['critic'][0] == log['disc'][0] == 0 and all(v > 0 for v in log['critic'][1:])
+    assert (log['step'] == [2, 4, 6, 8] and log['critic'][0] == log['disc'][0] == 0 and all(v > 0
+        for v in log['critic'][1:]))
 
 
 def test_a_critic_without_a_start_does_not_move(tmp_path):
-    run = train_dpvae(**tiny | dict(steps=2, adversarial_start=100, eval_every=0), out=str(tmp_path), name='run', progress=False)
-    torch.manual_seed(0); config = run.config; build_dpvae(config)
+    run = train_dpvae(**tiny | dict(steps=2, adversarial_start=100, eval_every=0),
+        out=str(tmp_path), name='run', progress=False)
+    torch.manual_seed(0)
+    config = run.config
+    build_dpvae(config)
     want = PatchDiscriminator(8, 1).state_dict()
     got = load_file(run.checkpoints[-1]/'discriminator.safetensors')
     assert all(torch.equal(got[k], v) for k, v in want.items())
 
 
 def test_rotten_step_is_skipped(tmp_path, monkeypatch):
-    "Nothing moves, neither weights nor average nor critic nor optimiser; too many in a row end the run with advice."
+    """Nothing moves, neither weights nor average nor critic nor optimiser; too many in a row end
+    the run with advice."""
     trainer = DPTrainer(ready_dpvae(**tiny))
     source, _ = trainer.sources(tmp_path, False)
     batch = next(source.batches(0))
-    trainer.step = 3; trainer.train_step(batch)
+    trainer.step = 3
+    trainer.train_step(batch)
     before = {k: v.clone() for k, v in [*trainer.raw.named_parameters(), *trainer.average.items()]}
     row = trainer.train_step(batch._replace(mean=batch.mean*float('nan')))
     assert row['skipped'] == 1 and trainer.skipped == 1
-    assert all(torch.equal(v, before[k]) for k, v in [*trainer.raw.named_parameters(), *trainer.average.items()])
-    assert trainer.train_step(batch)['skipped'] == 0 and any(not torch.equal(v, before[k]) for k, v in trainer.raw.named_parameters())
+    assert all(torch.equal(v, before[k]) for k, v in [*trainer.raw.named_parameters(),
+        *trainer.average.items()])
+    assert (trainer.train_step(batch)['skipped'] == 0 and any(not torch.equal(v, before[k]) for k,
+        v in trainer.raw.named_parameters()))
     prepare = DPTrainer.prepare_step
-    monkeypatch.setattr(DPTrainer, 'prepare_step', lambda self, b: prepare(self, b._replace(mean=b.mean*float('nan'))))
-    with pytest.raises(FloatingPointError, match='3 steps in a row.*Lower lr .* or disc'): train_dpvae(**tiny | dict(patience=3), out=str(tmp_path), name='rotten', progress=False)
+    monkeypatch.setattr(DPTrainer, 'prepare_step', lambda self, b: prepare(self,
+        b._replace(mean=b.mean*float('nan'))))
+    with pytest.raises(FloatingPointError, match='3 steps in a row.*Lower lr .* or disc'):
+        train_dpvae(**tiny | dict(patience=3), out=str(tmp_path), name='rotten', progress=False)
 
 
 def test_two_processes_are_one(tmp_path):
     "Each with half of the clips, in two pieces."
     settings = dict(steps=4, adversarial_start=1, eval_every=0, checkpoint_every=4, log_every=1)
     one = train_dpvae(**tiny | settings, out=str(tmp_path), name='one', progress=False)
-    script = tmp_path/'go.py'; script.write_text('import sys; from align4gen.train_dpvae import align4gen_train_dpvae\nif __name__ == "__main__": sys.exit(align4gen_train_dpvae())')
-    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', str(script), *options(tmp_path, name='two', accumulate=2, **settings)],
-                          capture_output=True, text=True, timeout=300, env=os.environ | dict(OMP_NUM_THREADS='1'))
+    script = tmp_path/'go.py'
+    script.write_text(
+        'import sys; from align4gen.train_dpvae import align4gen_train_dpvae\nif __name__ == '
+        '"__main__": sys.exit(align4gen_train_dpvae())')
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone',
+        '--nproc_per_node', '2', str(script), *options(tmp_path, name='two', accumulate=2,
+        **settings)],
+                          capture_output=True, text=True, timeout=300, env=os.environ
+                          | dict(OMP_NUM_THREADS='1'))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count('2 processes') == 1
     two = DPRun(tmp_path/'two')
@@ -108,10 +139,16 @@ def test_two_processes_are_one(tmp_path):
 def test_one_backward_is_two():
     "The sum's gradients are those of the two passes, each side's own."
     torch.manual_seed(0)
-    core, clips = DPCore(DPVAE.from_2d(vae.load('mini').model), lpips=0, critic=PatchDiscriminator(8, 2)), torch.rand(2, 8, 3, 16, 16)*2 - 1
-    gradients = lambda: {k: p.grad.clone() for k, p in core.named_parameters() if p.grad is not None}
-    sum(w*l for w, l in zip(core.weights, core(clips, clips))).backward(); one = gradients()
-    core.zero_grad(); DPLoss.forward(core, clips)[0].backward(); core.judge().backward(); two = gradients()
+    core, clips = (DPCore(DPVAE.from_2d(vae.load('mini').model), lpips=0,
+        critic=PatchDiscriminator(8, 2)), torch.rand(2, 8, 3, 16, 16)*2 - 1)
+    gradients = lambda: {k: p.grad.clone() for k, p in core.named_parameters()
+        if p.grad is not None}
+    sum(w*l for w, l in zip(core.weights, core(clips, clips))).backward()
+    one = gradients()
+    core.zero_grad()
+    DPLoss.forward(core, clips)[0].backward()
+    core.judge().backward()
+    two = gradients()
     assert one.keys() == two.keys()
     for k in one: torch.testing.assert_close(one[k], two[k], atol=1e-5, rtol=1e-3)
 
@@ -119,47 +156,61 @@ def test_one_backward_is_two():
 def test_each_side_is_clipped_by_itself(tmp_path):
     trainer = DPTrainer(ready_dpvae(**tiny | dict(clip=1e-3)))
     batch = next(trainer.sources(tmp_path, False)[0].batches(0))
-    trainer.step = 3; trainer.gradient(batch); trainer.clip_gradient()
-    sides = {critic: torch.stack([p.grad.norm() for n, p in zip(trainer.names, trainer.params) if n.startswith('discriminator') == critic]).norm().item() for critic in (False, True)}
+    trainer.step = 3
+    trainer.gradient(batch)
+    trainer.clip_gradient()
+    sides = {critic: torch.stack([p.grad.norm() for n, p in zip(trainer.names, trainer.params)
+        if n.startswith('discriminator') == critic]).norm().item() for critic in (False, True)}
     assert sides == pytest.approx({False: 1e-3, True: 1e-3}, rel=1e-2)
 
 
 def folder(path, widths=(8, 16), **more):
     from diffusers import AutoencoderKL
     n = len(widths)
-    AutoencoderKL(block_out_channels=widths, layers_per_block=1, latent_channels=4, norm_num_groups=4, down_block_types=('DownEncoderBlock2D',)*n, up_block_types=('UpDecoderBlock2D',)*n, **more).save_pretrained(path)
+    AutoencoderKL(block_out_channels=widths, layers_per_block=1, latent_channels=4,
+        norm_num_groups=4, down_block_types=('DownEncoderBlock2D',)*n,
+        up_block_types=('UpDecoderBlock2D',)*n, **more).save_pretrained(path)
     return str(path)
 
 
 @pytest.mark.parametrize('preset', dpvae_presets)
 def test_every_preset_is_valid(preset, tmp_path):
-    more = dict(root=str(tmp_path), image_vae=folder(tmp_path/'sd3'/'vae').removesuffix('/vae')) if preset == 'dpvae-sd3' else {}
+    more = (dict(root=str(tmp_path), image_vae=folder(tmp_path/'sd3'/'vae').removesuffix('/vae'))
+        if preset == 'dpvae-sd3' else {})
     config = ready_dpvae(preset, **more)
     assert config.preset == preset and config.precision != 'auto'
     assert build_dpvae(config).temporal_stride in (2, 4)
 
 
 def test_every_field_is_read():
-    "Fields of our own in this module; shared ones are those of TrainConfig, which has its own test, or arrive there through `data_config`."
+    """Fields of our own in this module; shared ones are those of TrainConfig, which has its own
+    test, or arrive there through `data_config`."""
     import ast
     from align4gen import train_dpvae as module
     nodes = ast.walk(ast.parse(open(module.__file__, encoding='utf-8').read()))
-    read = {n.attr for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load) and getattr(n.value, 'id', getattr(n.value, 'attr', None)) in ('c', 'config')}
-    own = {f.name for f in fields(DPVAEConfig)} - {f.name for f in fields(TrainConfig)} | {'start', 'preset', 'seed', 'checkpointing', 'compile', 'precision', 'eval_every', 'resolution'}
+    read = {n.attr for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)
+        and getattr(n.value, 'id', getattr(n.value, 'attr', None)) in ('c', 'config')}
+    own = ({f.name for f in fields(DPVAEConfig)} - {f.name for f in fields(TrainConfig)} | {'start',
+        'preset', 'seed', 'checkpointing', 'compile', 'precision', 'eval_every', 'resolution'})
     assert own - read == set()
 
 
 def test_an_autoencoder_from_a_folder(tmp_path):
     "Any diffusers AutoencoderKL; afterwards the run opens without it, also trimmed and given away."
     home = folder(tmp_path/'vae')
-    run = train_dpvae(**tiny | dict(steps=1, adversarial_start=0, eval_every=1), image_vae=home, temporal='attention', out=str(tmp_path), name='run', progress=False)
+    run = train_dpvae(**tiny | dict(steps=1, adversarial_start=0, eval_every=1), image_vae=home,
+        temporal='attention', out=str(tmp_path), name='run', progress=False)
     (tmp_path/'vae').rename(tmp_path/'moved')
     model, clips = run.model(), torch.rand(2, 8, 3, 16, 16)*2 - 1
-    assert model.settings['temporal'] == 'attention' and model.temporal_stride == 2 and not any(p.requires_grad for p in model.parameters())
+    assert (model.settings['temporal'] == 'attention' and model.temporal_stride == 2
+        and not any(p.requires_grad for p in model.parameters()))
     assert set(measure(model, clips)) >= {'psnr', 'ssim', 'image', 'residual', 'guess'}
-    assert torch.equal(DPVAE.from_pretrained(run.save_pretrained(tmp_path/'gift')).encode(clips), model.encode(clips))
+    assert torch.equal(DPVAE.from_pretrained(run.save_pretrained(tmp_path/'gift')).encode(clips),
+        model.encode(clips))
     small = run.trim(tmp_path/'small')
-    assert type(small) is DPRun and (small.model().encode(clips) - model.encode(clips)).abs().max() < .1 and (small.path/'eval.csv').exists()
+    assert (type(small) is DPRun
+        and (small.model().encode(clips) - model.encode(clips)).abs().max() < .1
+        and (small.path/'eval.csv').exists())
     assert {'psnr', 'image', 'residual'} <= json.loads((run.path/'summary.json').read_text()).keys()
 
 
@@ -167,26 +218,38 @@ def test_start_from_a_saved_one(tmp_path):
     given = build_dpvae(ready_dpvae(start='random')).save(tmp_path/'given')
     torch.manual_seed(5)
     again = build_dpvae(ready_dpvae(start=str(given)))
-    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), DPVAE.from_pretrained(given).state_dict().values()))
-    with pytest.raises(ValueError, match='does not fit this model'): build_dpvae(ready_dpvae(start=str(given), stages=1))
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(),
+        DPVAE.from_pretrained(given).state_dict().values()))
+    with pytest.raises(ValueError, match='does not fit this model'):
+        build_dpvae(ready_dpvae(start=str(given), stages=1))
 
 
 def test_runs_are_not_mixed_up(whole, tmp_path):
     with pytest.raises(ValueError, match='another kind.*DPRun'): Run(whole.path).config
-    with pytest.raises(ValueError, match='another kind.*DPRun'): train(resume=whole.path, progress=False)
-    other = train(clips=16, batch=4, steps=1, teachers='', judge='', compile='no', sample_steps=1, out=str(tmp_path), name='vdit', progress=False)
-    with pytest.raises(ValueError, match='another kind.*align4gen.train.Run'): DPRun(other.path).config
+    with pytest.raises(ValueError, match='another kind.*DPRun'):
+        train(resume=whole.path, progress=False)
+    other = train(clips=16, batch=4, steps=1, teachers='', judge='', compile='no', sample_steps=1,
+        out=str(tmp_path), name='vdit', progress=False)
+    with pytest.raises(ValueError, match='another kind.*align4gen.train.Run'):
+        DPRun(other.path).config
     with pytest.raises(ValueError, match='leave out lr'): train_dpvae(resume=whole.path, lr=1.)
 
 
 def test_help():
     said = dpvae_parser().format_help()
-    assert all(f'--{f.name}' in said for f in fields(DPVAEConfig)) and 'None' not in said[said.index('Train a video'):]
+    assert (all(f'--{f.name}' in said for f in fields(DPVAEConfig))
+        and 'None' not in said[said.index('Train a video'):])
 
 
-@pytest.mark.parametrize('wrong, says', [({'reg': -1}, 'reg=-1'), ({'batch': 64}, 'batch=64'), ({'image_vae': 'nowhere'}, "image_vae='nowhere' is neither"), ({'resolution': 18}, 'multiple of 4'),
-                                         ({'start': 'nowhere'}, "start='nowhere'"), ({'lpips_weights': 'nowhere.safetensors', 'lpips': .1}, 'nowhere.safetensors'), ({'ema': 1}, 'ema'), ({'gama': 1}, 'unrecognized')])
+@pytest.mark.parametrize('wrong, says', [({'reg': -1}, 'reg=-1'), ({'batch': 64}, 'batch=64'),
+    ({'image_vae': 'nowhere'}, "image_vae='nowhere' is neither"), ({'resolution': 18},
+    'multiple of 4'),
+                                         ({'start': 'nowhere'}, "start='nowhere'"),
+                                         ({'lpips_weights': 'nowhere.safetensors', 'lpips': .1},
+                                         'nowhere.safetensors'), ({'ema': 1}, 'ema'), ({'gama': 1},
+                                         'unrecognized')])
 def test_bad_input_is_one_line(wrong, says, tmp_path, capsys):
     from align4gen.train_dpvae import align4gen_train_dpvae
     with pytest.raises(SystemExit) as e: align4gen_train_dpvae(options(tmp_path, **wrong))
-    assert e.value.code == 2 and says in capsys.readouterr().err.splitlines()[-1] and not (tmp_path/'run').exists()
+    assert (e.value.code == 2 and says in capsys.readouterr().err.splitlines()[-1]
+        and not (tmp_path/'run').exists())

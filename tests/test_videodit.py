@@ -1,4 +1,5 @@
-"An image model becomes a video model: what must stay equal, what must change, and how much it weighs."
+("An image model becomes a video model: what must stay equal, what must change, and how much it "
+"weighs.")
 import copy, importlib.util
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from align4gen.objectives import Flow
 from align4gen.sample import sample
 from align4gen.train import Aligned
 from align4gen.vdit import count_parameters, vdit
-from align4gen.videodit import Prompt, VideoDiT, image_dit, inflate, kept_for_backward, sd3, sincos_3d, squeezed_table
+from align4gen.videodit import (Prompt, VideoDiT, image_dit, inflate, kept_for_backward, sd3,
+    sincos_3d, squeezed_table)
 
-small = dict(sample_size=8, num_layers=3, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=24, caption_projection_dim=32,
+small = dict(sample_size=8, num_layers=3, attention_head_dim=16, num_attention_heads=2,
+    joint_attention_dim=24, caption_projection_dim=32,
              pooled_projection_dim=20, in_channels=4, out_channels=4, pos_embed_max_size=12)
 every = [(m, p) for m in ('2d', '2d->3d', '2d+3d') for p in ('2d', '3d')]
 kinds = ('ours', 'sd3')
@@ -31,14 +34,17 @@ def awake(model):
 def make(kind):
     "(image model, noisy images b 1 c h w, times, condition)"
     torch.manual_seed(0)
-    model = awake(image_dit(dim=32, depth=3, heads=2, patch=2, input_size=8) if kind == 'ours' else sd3(**small))
-    y = torch.tensor([3, 10]) if kind == 'ours' else Prompt(torch.randn(2, 5, 24), torch.randn(2, 20))
+    model = awake(image_dit(dim=32, depth=3, heads=2, patch=2, input_size=8) if kind == 'ours'
+        else sd3(**small))
+    y = (torch.tensor([3, 10]) if kind == 'ours' else Prompt(torch.randn(2, 5, 24), torch.randn(2,
+        20)))
     return model, torch.randn(2, 1, 4, 8, 8), torch.tensor([.2, .7]), y
 
 
 def image_answer(model, x, t, y):
     "The image model on each frame, called as its makers do, in the book's direction of velocity."
-    if isinstance(model, SD3Transformer2DModel): return torch.stack([-model(f, y.tokens, y.pooled, 1000*t).sample for f in x.unbind(1)], 1)
+    if isinstance(model, SD3Transformer2DModel):
+        return torch.stack([-model(f, y.tokens, y.pooled, 1000*t).sample for f in x.unbind(1)], 1)
     return torch.cat([model(x[:, i:i+1], t, y) for i in range(x.shape[1])], 1)
 
 
@@ -65,16 +71,21 @@ def test_one_frame_is_the_image_model(world, mode, patchify):
 @pytest.mark.parametrize('patchify', ('2d', '3d'))
 @torch.no_grad()
 def test_2d_plus_3d_starts_frame_by_frame(world, patchify):
-    model, _, t, y = world; clip = torch.randn(2, 5, 4, 8, 8)
+    model, _, t, y = world
+    clip = torch.randn(2, 5, 4, 8, 8)
     want = image_answer(model, clip, t, y)
-    for mode in ('2d', '2d+3d'): close(inflate(copy.deepcopy(model), mode, patchify)(clip, t, y), want)
-    assert far(inflate(model, '2d->3d')(clip, t, y), want) > 1e-3                # and 3D attention is something else
+    for mode in ('2d', '2d+3d'):
+        close(inflate(copy.deepcopy(model), mode, patchify)(clip, t, y), want)
+    # and 3D attention is something else
+    assert far(inflate(model, '2d->3d')(clip, t, y), want) > 1e-3
 
 
 @torch.no_grad()
 def test_3d_patchify_changes_nothing_at_first(world):
-    model, _, t, y = world; clip = torch.randn(2, 5, 4, 8, 8)
-    assert torch.equal(inflate(copy.deepcopy(model), patchify='3d')(clip, t, y), inflate(model)(clip, t, y))
+    model, _, t, y = world
+    clip = torch.randn(2, 5, 4, 8, 8)
+    assert torch.equal(inflate(copy.deepcopy(model), patchify='3d')(clip, t, y),
+        inflate(model)(clip, t, y))
 
 
 @torch.no_grad()
@@ -83,7 +94,9 @@ def test_copies_of_an_image_stay_copies(world):
     for mode, patchify in every:
         out = inflate(copy.deepcopy(model), mode, patchify)(x.expand(-1, 6, -1, -1, -1), t, y)
         close(out, out[:, :1].expand_as(out))
-        if mode != '2d->3d' or not isinstance(y, Prompt): close(out[:, :1], image_answer(model, x, t, y))   # with text in the room, t copies outvote it
+        # with text in the room, t copies outvote it
+        if mode != '2d->3d' or not isinstance(y, Prompt):
+            close(out[:, :1], image_answer(model, x, t, y))
 
 
 def test_conversion_takes_the_weights_over(world):
@@ -91,23 +104,28 @@ def test_conversion_takes_the_weights_over(world):
     before = {k: v.clone() for k, v in model.state_dict().items()}
     video = inflate(model)
     assert [p.data_ptr() for p in video.parameters()] == [p.data_ptr() for p in model.parameters()]
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())                # not even the sign of the last layer
+    # not even the sign of the last layer
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
 # The direction of velocity
 
 def test_velocity_points_to_the_data():
-    "A SD3 that knows the data: its last layer answers eps - x0, as SD3 is trained to. Sampling must arrive at x0."
+    """A SD3 that knows the data: its last layer answers eps - x0, as SD3 is trained to. Sampling
+    must arrive at x0."""
     x0, eps = torch.randn(2, 3, 4, 8, 8), torch.randn(2, 3, 4, 8, 8)
     model = sd3(**small).eval()
     class Knows(nn.Module):
-        def forward(self, h): return (eps - x0).unflatten(-1, (4, 2)).unflatten(-3, (4, 2)).permute(0, 1, 3, 5, 4, 6, 2).reshape(2, -1, 16)
+        def forward(self, h):
+            return (eps - x0).unflatten(-1, (4, 2)).unflatten(-3, (4, 2)).permute(0, 1, 3, 5, 4, 6,
+                2).reshape(2, -1, 16)
     model.proj_out = Knows()
     video = inflate(model)
     close(video(eps, torch.ones(2)), x0 - eps)
     close(Flow().sample(video, eps, steps=7), x0)
     xt, t, target = Flow().corrupt(x0, torch.tensor([.3, .6]), eps)
-    assert Flow().error(video(xt, t), target).max() < 1e-10                      # the training target, too
+    # the training target, too
+    assert Flow().error(video(xt, t), target).max() < 1e-10
 
 
 @torch.no_grad()
@@ -129,7 +147,8 @@ def test_sd3_time_goes_to_1000():
 
 def one_step(video, y):
     opt = torch.optim.AdamW([p for p in video.parameters() if p.requires_grad], lr=1e-2)
-    Flow().loss(video.train(), torch.randn(2, 5, 4, 8, 8), y).backward(); opt.step(); opt.zero_grad()
+    Flow().loss(video.train(), torch.randn(2, 5, 4, 8, 8), y).backward()
+    opt.step(); opt.zero_grad()
     return video.eval()
 
 
@@ -150,12 +169,16 @@ def test_frame_order_counts_after_one_update(world, mode):
 
 
 def test_2d_plus_3d_learns_in_its_copies_alone(world):
-    model, _, t, y = world; clip = torch.randn(2, 5, 4, 8, 8)
+    model, _, t, y = world
+    clip = torch.randn(2, 5, 4, 8, 8)
     video = inflate(model, '2d+3d', '3d')
-    before, first = {k: v.clone() for k, v in video.state_dict().items()}, video(clip, t, y).detach()
+    before, first = ({k: v.clone() for k, v in video.state_dict().items()}, video(clip, t,
+        y).detach())
     for _ in range(2): one_step(video, y)
-    moved = {k.split('.')[0] for k, v in video.state_dict().items() if not torch.equal(v, before[k])}
-    assert moved == {'copies', 'zeros', 'branch', 'zero'} | ({'text_zeros'} if isinstance(y, Prompt) else set())
+    moved = {k.split('.')[0] for k, v in video.state_dict().items() if not torch.equal(v,
+        before[k])}
+    assert (moved == {'copies', 'zeros', 'branch', 'zero'} | ({'text_zeros'} if isinstance(y,
+        Prompt) else set()))
     assert far(video(clip, t, y).detach(), first) > 1e-4
     assert not any(p.requires_grad for p in video.image.parameters())
 
@@ -173,11 +196,14 @@ def test_everything_that_learns_gets_a_gradient(world):
 
 def test_text_hears_the_whole_clip():
     "2D+3D on SD3: opening only the text's zero projections lets frames change each other."
-    model, _, t, y = make('sd3'); video = inflate(model, '2d+3d')
+    model, _, t, y = make('sd3')
+    video = inflate(model, '2d+3d')
     for z in video.text_zeros:
         if isinstance(z, nn.Linear): nn.init.eye_(z.weight)
-    assert sum(isinstance(z, nn.Linear) for z in video.text_zeros) == 2         # of three blocks: the last one's text goes nowhere
-    clip = torch.randn(2, 4, 4, 8, 8); other = torch.cat([clip[:, :3], torch.randn(2, 1, 4, 8, 8)], 1)
+    # of three blocks: the last one's text goes nowhere
+    assert sum(isinstance(z, nn.Linear) for z in video.text_zeros) == 2
+    clip = torch.randn(2, 4, 4, 8, 8)
+    other = torch.cat([clip[:, :3], torch.randn(2, 1, 4, 8, 8)], 1)
     with torch.no_grad(): assert far(video(other, t, y)[:, :3], video(clip, t, y)[:, :3]) > 1e-4
 
 
@@ -188,10 +214,15 @@ def test_checkpointing_changes_no_gradient(world, mode, patchify):
     model, _, t, y = world; clip, grads = torch.randn(2, 3, 4, 8, 8), []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        video = awake(inflate(copy.deepcopy(model), mode, patchify)); video.checkpointing = checkpointing   # zero projections say something now
-        calls = []; block = video.ask.blocks(video.image)[0]; block.register_forward_pre_hook(lambda *_: calls.append(1))
+        # zero projections say something now
+        video = awake(inflate(copy.deepcopy(model), mode, patchify))
+        video.checkpointing = checkpointing
+        calls = []
+        block = video.ask.blocks(video.image)[0]
+        block.register_forward_pre_hook(lambda *_: calls.append(1))
         video(clip, t, y).square().mean().backward()
-        assert len(calls) == 1 + checkpointing                                  # really computed again
+        # really computed again
+        assert len(calls) == 1 + checkpointing
         grads.append({k: p.grad for k, p in video.named_parameters() if p.grad is not None})
     assert grads[0].keys() == grads[1].keys() and len(grads[0]) > 20
     for k, g in grads[0].items(): close(grads[1][k], g)
@@ -208,7 +239,9 @@ def test_autocast_is_that_of_the_image_model():
 
 @pytest.fixture(scope='module')
 def real():
-    with torch.device('meta'): return {k: inflate(sd3(), *k) for k in (('2d->3d', '2d'), ('2d->3d', '3d'), ('2d+3d', '2d'))}
+    with torch.device('meta'):
+        return {k: inflate(sd3(), *k) for k in (('2d->3d', '2d'), ('2d->3d', '3d'),
+            ('2d+3d', '2d'))}
 
 
 def test_sd3_counts(real):
@@ -217,8 +250,10 @@ def test_sd3_counts(real):
     assert (count_parameters(timed.branch), count_parameters(timed.zero)) == (99_840, 2_360_832)
     assert count_parameters(timed) == 2_028_328_000 + 99_840 + 2_360_832
     assert count_parameters(both.copies) == 2_008_851_456
-    assert count_parameters(both) == 2_028_328_000 + 2_008_851_456 + 47*2_360_832 == count_parameters(both, trainable=True) + 2_028_328_000
-    assert [f'{count_parameters(m)/1e9:.2f}B' for m in (base, timed, both)] == ['2.03B', '2.03B', '4.15B']
+    assert (count_parameters(both) == 2_028_328_000 + 2_008_851_456
+        + 47*2_360_832 == count_parameters(both, trainable=True) + 2_028_328_000)
+    assert ([f'{count_parameters(m)/1e9:.2f}B' for m in (base, timed, both)] == ['2.03B', '2.03B',
+        '4.15B'])
 
 
 def test_our_counts():
@@ -232,8 +267,10 @@ def test_our_counts():
 def test_longest_clips_fit_with_checkpoints_only(real):
     "96 frames of 512 pixels, 24 latent frames of 64 x 64: 24,576 tokens."
     base = real['2d->3d', '2d']
-    spelled, fused, light = (kept_for_backward(base, 24, 64, fused=f, checkpointing=c) for f, c in ((False, False), (True, False), (True, True)))
-    table = 24 * 24 * (24_576 + 154)**2                                         # blocks x heads x n^2 numbers, some in bf16, some in fp32
+    spelled, fused, light = (kept_for_backward(base, 24, 64, fused=f, checkpointing=c) for f,
+        c in ((False, False), (True, False), (True, True)))
+    # blocks x heads x n^2 numbers, some in bf16, some in fp32
+    table = 24 * 24 * (24_576 + 154)**2
     assert spelled - fused > 2 * table
     assert light < 8 * 2**30 < 32 * 2**30 < fused
     assert kept_for_backward(base, 24, 64, fused=True, checkpointing=True) == light
@@ -251,30 +288,46 @@ def test_counted_memory_is_kept_on_the_cpu(checkpointing):
 
 def test_addresses_are_all_different():
     table = sincos_3d(5, 4, 6, 48)
-    assert table.shape == (5, 24, 48) and len(torch.unique(table.float().flatten(0, 1).round(decimals=4), dim=0)) == 120
-    assert torch.equal(table[0, :, 12:], table[4, :, 12:]) and torch.equal(table[:, 0, :12], table[:, 23, :12])   # time in the first quarter, place in the rest
+    assert (table.shape == (5, 24, 48) and len(torch.unique(table.float().flatten(0,
+        1).round(decimals=4), dim=0)) == 120)
+    # time in the first quarter, place in the rest
+    assert (torch.equal(table[0, :, 12:], table[4, :, 12:]) and torch.equal(table[:, 0, :12],
+        table[:, 23, :12]))
     same = sincos_3d(1, 4, 4, 48).view(4, 4, 48)
-    close(sincos_3d(1, 8, 8, 48).view(8, 8, 48)[2:6, 2:6], same)                                                  # counted from the middle
+    # counted from the middle
+    close(sincos_3d(1, 8, 8, 48).view(8, 8, 48)[2:6, 2:6], same)
 
 
 def test_larger_frames():
-    model, _, t, y = make('ours'); video = inflate(model)
+    model, _, t, y = make('ours')
+    video = inflate(model)
     close(squeezed_table(4, 4, 4, 32), model.pos_embed.double(), 1e-6)
     wide = squeezed_table(8, 4, 4, 32)[0].view(8, 4, 32)
-    assert torch.equal(wide[0, :, :16], wide[7, :, :16])                                                          # columns as before
-    close((wide[0, 0, 16:] - squeezed_table(4, 4, 4, 32)[0, 0, 16:]).abs().max(), torch.tensor(.25).sin().double(), .1)   # rows a quarter apart from the old ones
+    # columns as before
+    assert torch.equal(wide[0, :, :16], wide[7, :, :16])
+    # rows a quarter apart from the old ones
+    close((wide[0, 0, 16:] - squeezed_table(4, 4, 4, 32)[0, 0, 16:]).abs().max(),
+        torch.tensor(.25).sin().double(), .1)
     assert video(torch.randn(2, 3, 4, 16, 8), t, y).shape == (2, 3, 4, 16, 8)
-    stable, _, t, y = make('sd3'); video = inflate(stable)
-    assert torch.equal(video.ask.place(stable, 6, 4).view(6, 4, -1), video.ask.place(stable, 12, 12).view(12, 12, -1)[3:9, 4:8])
-    with torch.no_grad(): close(video(torch.randn(2, 1, 4, 24, 8, generator=torch.Generator().manual_seed(1)), t, y), image_answer(stable, torch.randn(2, 1, 4, 24, 8, generator=torch.Generator().manual_seed(1)), t, y))
-    with pytest.raises(ValueError, match='has places for 24 x 24'): video(torch.randn(2, 1, 4, 32, 32), t, y)
+    stable, _, t, y = make('sd3')
+    video = inflate(stable)
+    assert torch.equal(video.ask.place(stable, 6, 4).view(6, 4, -1), video.ask.place(stable, 12,
+        12).view(12, 12, -1)[3:9, 4:8])
+    with torch.no_grad():
+        close(video(torch.randn(2, 1, 4, 24, 8, generator=torch.Generator().manual_seed(1)), t, y),
+            image_answer(stable, torch.randn(2, 1, 4, 24, 8,
+            generator=torch.Generator().manual_seed(
+            1)), t, y))
+    with pytest.raises(ValueError, match='has places for 24 x 24'):
+        video(torch.randn(2, 1, 4, 32, 32), t, y)
 
 
 # In V-DiT's place
 
 def test_it_is_trained_aligned_and_sampled_like_vdit():
     model = inflate(make('ours')[0], patchify='3d', frames=4)
-    assert (model.num_classes, model.null_label, model.x_embedder.grid_size, model.depth, model.dim) == (10, 10, (4, 4), 3, 32)
+    assert ((model.num_classes, model.null_label, model.x_embedder.grid_size, model.depth,
+        model.dim) == (10, 10, (4, 4), 3, 32))
     core = Aligned(model.train(), Alignment(model.dim, [24], 1), Flow())
     xt, t, target = core.objective.corrupt(torch.randn(2, 4, 4, 8, 8))
     denoise, align = core(xt, t, torch.tensor([1, 2]), target, [torch.randn(2, 4, 16, 24)])
@@ -282,16 +335,19 @@ def test_it_is_trained_aligned_and_sampled_like_vdit():
     assert all(p.grad is not None for p in core.parameters() if p.requires_grad)
     class Coder:
         def decode(self, z): return z
-    assert sample(model, 3, steps=2, guidance=2., vae=Coder(), progress=False).shape == (3, 4, 4, 8, 8)
+    assert (sample(model, 3, steps=2, guidance=2., vae=Coder(), progress=False).shape == (3, 4, 4,
+        8, 8))
     assert model.training
 
 
 @torch.no_grad()
 def test_tokens_are_those_of_the_block(world):
-    model, _, t, y = world; clip = torch.randn(2, 3, 4, 8, 8)
+    model, _, t, y = world
+    clip = torch.randn(2, 3, 4, 8, 8)
     video = inflate(model)
     out, (b, a) = video(clip, t, y, return_tokens=(2, 0))
-    assert a.shape == b.shape == (2, 3, 16, 32) and torch.equal(out, video(clip, t, y)) and not torch.equal(a, b)
+    assert (a.shape == b.shape == (2, 3, 16, 32) and torch.equal(out, video(clip, t, y))
+        and not torch.equal(a, b))
     assert torch.equal(video(clip, t, y, return_tokens=0)[1][0], a)
 
 
@@ -306,13 +362,16 @@ def test_labels_and_prompts_are_dropped(world):
 
 def test_prompt_stands_where_labels_do():
     p = Prompt(torch.randn(3, 5, 8), torch.randn(3, 4))
-    assert len(p) == 3 and len(p[1:]) == 2 and torch.equal(p[torch.tensor([2, 0])].pooled[0], p.pooled[2])
+    assert (len(p) == 3 and len(p[1:]) == 2 and torch.equal(p[torch.tensor([2, 0])].pooled[0],
+        p.pooled[2]))
     both = torch.cat([p, torch.full_like(p, -1)])
-    assert len(both) == 6 and torch.equal(both.tokens[:3], p.tokens) and not both.tokens[3:].any() and not both.pooled[3:].any()
+    assert (len(both) == 6 and torch.equal(both.tokens[:3], p.tokens) and not both.tokens[3:].any()
+        and not both.pooled[3:].any())
     some = torch.where(torch.tensor([False, True, False]), -1, p)
     assert torch.equal(some.tokens[[0, 2]], p.tokens[[0, 2]]) and not some.tokens[1].any()
     assert p.to(torch.float16).pooled.dtype is torch.float16
-    for bad in (lambda: Prompt(torch.randn(3, 8), torch.randn(3, 4)), lambda: Prompt(torch.randn(3, 5, 8), torch.randn(2, 4))):
+    for bad in (lambda: Prompt(torch.randn(3, 8), torch.randn(3, 4)), lambda: Prompt(torch.randn(3,
+            5, 8), torch.randn(2, 4))):
         with pytest.raises(ValueError, match='b l d'): bad()
     with pytest.raises(TypeError, match='not for prompts'): torch.mul(p, 2)
 
@@ -333,7 +392,8 @@ def test_guidance_with_prompts():
 @pytest.mark.parametrize('mode,patchify', every)
 @torch.no_grad()
 def test_saved_and_loaded(world, mode, patchify, tmp_path):
-    model, _, t, y = world; clip = torch.randn(2, 3, 4, 8, 8)
+    model, _, t, y = world
+    clip = torch.randn(2, 3, 4, 8, 8)
     video = inflate(model, mode, patchify, frames=3, input_size=16)
     for name, p in video.named_parameters():
         if name.startswith('zero'): nn.init.normal_(p)
@@ -341,28 +401,35 @@ def test_saved_and_loaded(world, mode, patchify, tmp_path):
     assert {'config.json', 'model.safetensors'} <= {p.name for p in tmp_path.iterdir()}
     back = VideoDiT.from_pretrained(tmp_path).eval()
     assert back.config == video.config and torch.equal(back(clip, t, y), video(clip, t, y))
-    with torch.device('meta'): ghost = VideoDiT(**video.config)                  # as a run's weight average is built
+    # as a run's weight average is built
+    with torch.device('meta'): ghost = VideoDiT(**video.config)
     ghost.load_state_dict(video.state_dict(), assign=True)
     assert torch.equal(ghost.eval()(clip, t, y), video(clip, t, y))
-    assert [n for n, p in ghost.named_parameters() if p.requires_grad] == [n for n, p in video.named_parameters() if p.requires_grad]
+    assert ([n for n, p in ghost.named_parameters() if p.requires_grad] == [n for n,
+        p in video.named_parameters() if p.requires_grad])
 
 
 def test_shipped_image_model():
     model, card = videodit.trained_image_dit()
     assert not model.training and card['measured']['read_rightly_guidance_3'] > .8
     assert {b.temporal for b in model.blocks} == {False}
-    with pytest.raises(FileNotFoundError, match='mini_image_dit'): videodit.trained_image_dit('nowhere')
+    with pytest.raises(FileNotFoundError, match='mini_image_dit'):
+        videodit.trained_image_dit('nowhere')
 
 
 def test_sd3_weights(tmp_path, monkeypatch):
     from safetensors.torch import save_file
-    monkeypatch.setattr(videodit, 'SD3Transformer2DModel', lambda **config: SD3Transformer2DModel(**config | small))
+    monkeypatch.setattr(videodit, 'SD3Transformer2DModel', lambda **config: SD3Transformer2DModel(
+        **config | small))
     want = SD3Transformer2DModel(**small)
-    (tmp_path/'transformer').mkdir(); save_file(want.state_dict(), tmp_path/'transformer'/'diffusion_pytorch_model.safetensors')
+    (tmp_path/'transformer').mkdir()
+    save_file(want.state_dict(), tmp_path/'transformer'/'diffusion_pytorch_model.safetensors')
     got = sd3(tmp_path)
     assert all(torch.equal(v, want.state_dict()[k]) for k, v in got.state_dict().items())
-    assert not got.training and all(p.requires_grad and p.dtype is torch.float32 for p in got.parameters())
-    save_file({k: v for k, v in want.state_dict().items() if 'proj_out' not in k}, tmp_path/'transformer'/'diffusion_pytorch_model.safetensors')
+    assert (not got.training and all(p.requires_grad and p.dtype is torch.float32
+        for p in got.parameters()))
+    save_file({k: v for k, v in want.state_dict().items() if 'proj_out' not in k},
+        tmp_path/'transformer'/'diffusion_pytorch_model.safetensors')
     with pytest.raises(ValueError, match='proj_out'): sd3(tmp_path)
     with pytest.raises(FileNotFoundError): sd3(tmp_path/'elsewhere')
     with pytest.raises(ValueError, match='whole model'): sd3(tmp_path, num_layers=2)
@@ -372,31 +439,49 @@ def test_sd3_weights(tmp_path, monkeypatch):
 # Errors
 
 def test_errors():
-    model, x, t, y = make('ours'); video = inflate(model)
+    model, x, t, y = make('ours')
+    video = inflate(model)
     prompt = Prompt(torch.randn(2, 5, 24), torch.randn(2, 20))
-    for call, words in ((lambda: inflate(model, '3d'), "mode='3d'"), (lambda: inflate(model, patchify='4d'), "patchify='4d'"), (lambda: inflate(model, frames=0), 'frames=0'),
-                        (lambda: inflate(vdit('mini', input_size=4)), 'temporal blocks already'), (lambda: VideoDiT('unet', {}), "kind='unet'"),
-                        (lambda: video(x[:, 0], t, y), 'b t c h w'), (lambda: video(x[:, :, :3], t, y), 'c = 4'), (lambda: video(x[..., :7], t, y), 'multiples of patch=2'),
-                        (lambda: video(x, t[:1], y), 'one noise time'), (lambda: video(x, 1000*t, y), r'\[0,1\]'), (lambda: video(x, t, y[:1]), 'one for each'),
-                        (lambda: video(x, t, y + 5), '0..10'), (lambda: video(x, t, prompt), 'reads labels'), (lambda: video(x, t, y, return_tokens=3), 'numbered 0 to 2'),
+    for call, words in ((lambda: inflate(model, '3d'), "mode='3d'"),
+            (lambda: inflate(model, patchify='4d'), "patchify='4d'"),
+            (lambda: inflate(model, frames=0), 'frames=0'),
+                        (lambda: inflate(vdit('mini', input_size=4)), 'temporal blocks already'),
+                        (lambda: VideoDiT('unet', {}), "kind='unet'"),
+                        (lambda: video(x[:, 0], t, y), 'b t c h w'), (lambda: video(x[:, :, :3], t,
+                        y), 'c = 4'), (lambda: video(x[..., :7], t, y), 'multiples of patch=2'),
+                        (lambda: video(x, t[:1], y), 'one noise time'),
+                        (lambda: video(x, 1000*t, y), r'\[0,1\]'), (lambda: video(x, t, y[:1]),
+                        'one for each'),
+                        (lambda: video(x, t, y + 5), '0..10'), (lambda: video(x, t, prompt),
+                        'reads labels'), (lambda: video(x, t, y, return_tokens=3),
+                        'numbered 0 to 2'),
                         (lambda: sincos_3d(1, 2, 2, 24), 'multiple of 16')):
         with pytest.raises(ValueError, match=words): call()
     with pytest.raises(TypeError, match='not Linear'): inflate(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match='unconditional'): inflate(image_dit(None))(torch.randn(2, 1, 4, 4, 4), t, y)
-    stable, x, t, y = make('sd3'); video = inflate(stable)
+    with pytest.raises(ValueError, match='unconditional'):
+        inflate(image_dit(None))(torch.randn(2, 1, 4, 4, 4), t, y)
+    stable, x, t, y = make('sd3')
+    video = inflate(stable)
     with pytest.raises(ValueError, match='reads prompts'): video(x, t, torch.tensor([1, 2]))
-    with pytest.raises(ValueError, match='this model reads 24'): video(x, t, Prompt(torch.randn(2, 5, 8), torch.randn(2, 20)))
+    with pytest.raises(ValueError, match='this model reads 24'):
+        video(x, t, Prompt(torch.randn(2, 5, 8), torch.randn(2, 20)))
     with pytest.raises(ValueError, match='one for each'): video(x, t, y[:1])
 
 
 # The benchmark
 
 def test_attention_benchmark_counts_what_runs(tmp_path):
-    spec = importlib.util.spec_from_file_location('attention', Path(__file__).resolve().parents[1]/'benchmarks'/'attention.py')
-    bench = importlib.util.module_from_spec(spec); spec.loader.exec_module(bench)
-    rows = bench.measure(32, 2, 9, [1, 4], 1)                                    # asserts the formula against PyTorch's counter
+    spec = importlib.util.spec_from_file_location('attention',
+        Path(__file__).resolve().parents[1]/'benchmarks'/'attention.py')
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    # asserts the formula against PyTorch's counter
+    rows = bench.measure(32, 2, 9, [1, 4], 1)
     ratio = lambda way: rows[way][1]['gflops'] / rows[way][0]['gflops']
-    assert ratio('per frame') == 4 and ratio('3D') > 4 and rows['per frame'][0]['gflops'] == rows['3D'][0]['gflops']
+    assert (ratio('per frame') == 4 and ratio('3D') > 4 and rows['per frame'][0]['gflops'] == rows[
+        '3D'][0]['gflops'])
     x, ways = torch.randn(1, 3, 9, 32), bench.ways(32, 2)
-    with torch.no_grad(): changed = {k: (w(torch.cat([x[:, :2], x[:, :1]], 1)) - w(x))[:, :2].abs().max().item() for k, w in ways.items()}
+    with torch.no_grad():
+        changed = {k: (w(torch.cat([x[:, :2], x[:, :1]], 1)) - w(x))[:, :2].abs().max().item()
+            for k, w in ways.items()}
     assert changed['per frame'] < 1e-6 < 1e-4 < min(changed['factorised'], changed['3D'])

@@ -16,7 +16,8 @@ from align4gen.text import PromptTable, digit_captions, embed_captions, random_e
 from align4gen.train import Run, Trainer, align4gen_train, dry_run, example_run, ready_config, train
 from align4gen.videodit import SD3Image, VideoDiT, inflate, kept_for_backward, sd3, sd3_tiny
 
-small = dict(clips=32, batch=8, frames=8, compile='no', precision='fp32', sample_every=0, judge='', log_every=1, checkpoint_every=3, sample_steps=2, progress=False)
+small = dict(clips=32, batch=8, frames=8, compile='no', precision='fp32', sample_every=0, judge='',
+    log_every=1, checkpoint_every=3, sample_steps=2, progress=False)
 
 
 @pytest.fixture(scope='module')
@@ -28,7 +29,8 @@ def dp(tmp_path_factory):
     return dict(vae='dpvae', vae_weights=str(made.save(tmp_path_factory.mktemp('dp'))))
 
 
-@pytest.mark.parametrize('how', [dict(), dict(conversion='2d+3d'), dict(patchify='3d'), dict(teachers='mini_mae', gamma=.5)], ids=['2d->3d', '2d+3d', '3d patchify', 'aligned'])
+@pytest.mark.parametrize('how', [dict(), dict(conversion='2d+3d'), dict(patchify='3d'),
+    dict(teachers='mini_mae', gamma=.5)], ids=['2d->3d', '2d+3d', '3d patchify', 'aligned'])
 def test_joint_training_goes_on_exactly(how, dp, tmp_path, monkeypatch):
     "Six steps at once, and three and three: the same run, images and all."
     options = small | dp | dict(video_share=.5, out=str(tmp_path)) | how
@@ -43,24 +45,32 @@ def test_joint_training_goes_on_exactly(how, dp, tmp_path, monkeypatch):
     assert part.step == 3 and part.stopped
     part = train(resume=part.path, progress=False)
     assert part.log['loss'] == whole.log['loss']
-    assert all(torch.equal(a, b) for a, b in zip(part.model().parameters(), whole.model().parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(part.model().parameters(),
+        whole.model().parameters()))
     if how.get('conversion') == '2d+3d':
         from align4gen.videodit import trained_image_dit
-        assert all(torch.equal(a, b) for a, b in zip(whole.model().image.parameters(), trained_image_dit()[0].parameters()))   # the image model stays as it was
+        # the image model stays as it was
+        assert all(torch.equal(a, b) for a, b in zip(whole.model().image.parameters(),
+            trained_image_dit()[0].parameters()))
 
 
 def test_latents_of_four_frames(dp, tmp_path):
     "Any number of frames goes in, and as many come out, also where the last latent holds fewer."
     for frames in (1, 3, 6, 8):
-        run = train('digits', steps=2, name=f'f{frames}', out=str(tmp_path), teachers='mini_mae', **small | dp | dict(frames=frames))
-        assert run.model().config['frames'] == -(-frames//4) and sample(run, 2, steps=2, progress=False).shape == (2, frames, 3, 16, 16)
+        run = train('digits', steps=2, name=f'f{frames}', out=str(tmp_path), teachers='mini_mae',
+            **small | dp | dict(frames=frames))
+        assert (run.model().config['frames'] == -(-frames//4) and sample(run, 2, steps=2,
+            progress=False).shape == (2, frames, 3, 16, 16))
 
 
 def test_image_steps_hold_one_latent(dp):
-    config = ready_config('digits-videodit', **{k: v for k, v in small.items() if k != 'progress'} | dp | dict(video_share=.5, steps=12))
+    config = ready_config('digits-videodit', **{k: v for k, v in small.items() if k != 'progress'}
+        | dp | dict(video_share=.5, steps=12))
     memory = Memory(config, (4, 4), progress=False)
-    assert [b.mean.shape[1] for b in memory.batches(0)] == [2 if sees_video(config, s) else 1 for s in range(12)]
-    assert next(memory.batches(7)).mean.shape[1] == (2 if sees_video(config, 7) else 1)       # a resumed run sees the same kinds
+    assert ([b.mean.shape[1] for b in memory.batches(0)] == [2 if sees_video(config, s) else 1
+        for s in range(12)])
+    # a resumed run sees the same kinds
+    assert next(memory.batches(7)).mean.shape[1] == (2 if sees_video(config, 7) else 1)
 
 
 def test_given_away_and_read_again(tmp_path):
@@ -71,18 +81,24 @@ def test_given_away_and_read_again(tmp_path):
 
 
 def test_errors(tmp_path):
-    assert '1,060,036 = 1,060,036 (image model)' in dry_run(ready_config('digits-videodit', precision='fp32'))
-    with pytest.raises(ValueError, match='no file'): train('digits', vae='dpvae', vae_weights=str(tmp_path), out=str(tmp_path), progress=False)
-    with pytest.raises(ValueError, match='channels'): train('digits-videodit', vae='pixels', out=str(tmp_path), progress=False)
-    with pytest.raises(ValueError, match='video_share'): make_config(data='ucf101', cache=str(tmp_path), video_share=.5, judge='')
+    assert ('1,060,036 = 1,060,036 (image model)' in dry_run(ready_config('digits-videodit',
+        precision='fp32')))
+    with pytest.raises(ValueError, match='no file'):
+        train('digits', vae='dpvae', vae_weights=str(tmp_path), out=str(tmp_path), progress=False)
+    with pytest.raises(ValueError, match='channels'):
+        train('digits-videodit', vae='pixels', out=str(tmp_path), progress=False)
+    with pytest.raises(ValueError, match='video_share'):
+        make_config(data='ucf101', cache=str(tmp_path), video_share=.5, judge='')
 
 # Stable Diffusion 3, in small: two layers, random weights, made-up embeddings
 
 @pytest.fixture(scope='module')
 def embedded(tmp_path_factory):
-    "Tiny text encoders in a folder, and what they say about the prompts of the digits and about three more."
+    """Tiny text encoders in a folder, and what they say about the prompts of the digits and about
+    three more."""
     encoders = random_encoders(tmp_path_factory.mktemp('encoders'))
-    embed_captions([*digit_captions, 'a dog', 'a wave', 'a bird'], encoders, text := tmp_path_factory.mktemp('text'), words=16, progress=False)
+    embed_captions([*digit_captions, 'a dog', 'a wave', 'a bird'], encoders,
+        text := tmp_path_factory.mktemp('text'), words=16, progress=False)
     return str(encoders), str(text)
 
 
@@ -92,27 +108,37 @@ def words(embedded, tmp_path):
     return dict(image='sd3-tiny', text=embedded[1], frames=6, guidance=2., out=str(tmp_path/'runs'))
 
 
-ways = {'2d->3d, pieces': dict(patchify='3d', accumulate=2, checkpointing='yes'), '2d+3d': dict(conversion='2d+3d'), 'aligned': dict(teachers='mini_mae', gamma=.5, align_block=1)}
+ways = {'2d->3d, pieces': dict(patchify='3d', accumulate=2, checkpointing='yes'),
+    '2d+3d': dict(conversion='2d+3d'), 'aligned': dict(teachers='mini_mae', gamma=.5,
+    align_block=1)}
 
 @pytest.mark.parametrize('how', ways.values(), ids=ways)
 def test_prompts_train_and_go_on_exactly(how, words, monkeypatch, tmp_path):
-    "Six steps at once, and three and three: equal to the last bit; and the run's folder is all that its model needs."
+    """Six steps at once, and three and three: equal to the last bit; and the run's folder is all
+    that its model needs."""
     options = small | words | how | dict(video_share=.5)
     whole, step = train('digits-videodit', steps=6, name='whole', **options), Trainer.train_step
     with monkeypatch.context() as m:
-        m.setattr(Trainer, 'train_step', lambda self, batch, asked=False: step(self, batch, asked or self.step == 2))
+        m.setattr(Trainer, 'train_step', lambda self, batch, asked=False: step(self, batch, asked
+            or self.step == 2))
         part = train('digits-videodit', steps=6, name='part', **options)
     assert part.step == 3 and part.stopped
     part = train(resume=part.path, progress=False)
-    assert part.log['loss'] == whole.log['loss'] and (whole.path/'samples/step-0000006.gif').exists()
-    monkeypatch.setattr(PromptTable, '__init__', None); monkeypatch.setattr(training, 'sd3', None)   # no table, no image model
+    assert (part.log['loss'] == whole.log['loss']
+        and (whole.path/'samples/step-0000006.gif').exists())
+    # no table, no image model
+    monkeypatch.setattr(PromptTable, '__init__', None)
+    monkeypatch.setattr(training, 'sd3', None)
     one, two, last = part.model(), whole.model(), whole.model(ema=False)
-    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values()))
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(),
+        two.state_dict().values()))
     moved = {k for k, v in last.state_dict().items() if not torch.equal(v, two.state_dict()[k])}
     assert moved and not any(p.requires_grad or p.is_meta for p in one.parameters())
-    if how.get('conversion') == '2d+3d':                                      # what is frozen has no average, no moments, and stays
+    # what is frozen has no average, no moments, and stays
+    if how.get('conversion') == '2d+3d':
         optimiser = load_file(whole.checkpoints[-1]/'optimizer.safetensors')
-        assert not any(k.startswith('image.') for k in moved) and not any(k.startswith('model.image.') for k in optimiser)
+        assert (not any(k.startswith('image.') for k in moved)
+            and not any(k.startswith('model.image.') for k in optimiser))
     small_one = whole.trim(tmp_path/'trimmed').model()
     torch.testing.assert_close(small_one.state_dict(), two.state_dict(), atol=2e-3, rtol=2e-3)
 
@@ -132,11 +158,13 @@ def test_a_tenth_of_the_prompts_is_dropped(words):
 
 
 def test_the_loss_knows_which_way_stable_diffusion_looks(words):
-    "An image model that answers noise - data, as SD3 does, and is always right: the loss is 0, and would not be without the change of sign."
+    """An image model that answers noise - data, as SD3 does, and is always right: the loss is 0,
+    and would not be without the change of sign."""
     t = trainer(words, video_share=1.)
     inputs = t.prepare_step(next(training.open_source(t.config, t.grid, t.device).batches(0)))
     class Right(SD3Image):
-        def head(self, m, x, c): return -rearrange(inputs[3], 'b t c (h p) (w q) -> b t (h w) (p q c)', p=2, q=2)
+        def head(self, m, x, c):
+            return -rearrange(inputs[3], 'b t c (h p) (w q) -> b t (h w) (p q c)', p=2, q=2)
     t.model.ask = Right()
     assert t.core(*inputs)[0] < 1e-10
     t.model.ask.sign = 1.
@@ -146,7 +174,8 @@ def test_the_loss_knows_which_way_stable_diffusion_looks(words):
 def hub(folder, **changes):
     "A small SD3 as it lies on the Hub."
     torch.manual_seed(3)
-    sd3(**sd3_tiny | dict(in_channels=4, out_channels=4, joint_attention_dim=96, pooled_projection_dim=64) | changes).save_pretrained(folder/'transformer')
+    sd3(**sd3_tiny | dict(in_channels=4, out_channels=4, joint_attention_dim=96,
+        pooled_projection_dim=64) | changes).save_pretrained(folder/'transformer')
     return str(folder)
 
 
@@ -155,23 +184,31 @@ def test_an_image_model_from_a_folder_and_a_second_stage(words, tmp_path):
     words = words | dict(image=hub(tmp_path/'sd3'), patchify='3d')
     first = train('digits-videodit', steps=3, name='first', **small | words)
     theirs, ours = sd3(tmp_path/'sd3').state_dict(), first.model(ema=False).image.state_dict()
-    assert ours.keys() == theirs.keys() and all((ours[k] - v).abs().max() < .1 for k, v in theirs.items())      # where it began
+    # where it began
+    assert (ours.keys() == theirs.keys() and all((ours[k] - v).abs().max() < .1 for k,
+        v in theirs.items()))
     first.save_pretrained(tmp_path/'given')
     want = first.model().state_dict()
     for start in (first.path, tmp_path/'given', tmp_path/'given/model.safetensors'):
         second = trainer(words, resolution=32, start=str(start))
         assert second.grid == (4, 4) and not any(p.is_meta for p in second.model.parameters())
         assert all(torch.equal(v, want[k]) for k, v in second.model.state_dict().items())
-    assert math.isfinite(train('digits-videodit', steps=2, name='second', **small | words | dict(resolution=32, start=str(first.path))).log['loss'][-1])
-    with pytest.raises(ValueError, match='does not fit this model'): trainer(words, patchify='2d', start=str(first.path))
-    with pytest.raises(ValueError, match='folder without a run'): trainer(words, start=str(tmp_path))
+    assert math.isfinite(train('digits-videodit', steps=2, name='second', **small | words
+        | dict(resolution=32, start=str(first.path))).log['loss'][-1])
+    with pytest.raises(ValueError, match='does not fit this model'):
+        trainer(words, patchify='2d', start=str(first.path))
+    with pytest.raises(ValueError, match='folder without a run'):
+        trainer(words, start=str(tmp_path))
 
 
 def test_what_does_not_fit_is_said(words, tmp_path):
-    with pytest.raises(ValueError, match='embeddings of 96 and 64 channels.*reads 16'): trainer(words, image=hub(tmp_path/'a', joint_attention_dim=16))
-    with pytest.raises(ValueError, match='latents of 16 channels'): trainer(words, image=hub(tmp_path/'b', in_channels=16, out_channels=16))
+    with pytest.raises(ValueError, match='embeddings of 96 and 64 channels.*reads 16'):
+        trainer(words, image=hub(tmp_path/'a', joint_attention_dim=16))
+    with pytest.raises(ValueError, match='latents of 16 channels'):
+        trainer(words, image=hub(tmp_path/'b', in_channels=16, out_channels=16))
     with pytest.raises(ValueError, match='4096'): trainer(words, image='sd3')
-    with pytest.raises(ValueError, match='leave it empty'): make_config('digits-videodit', **words)         # the judge reads digits
+    # the judge reads digits
+    with pytest.raises(ValueError, match='leave it empty'): make_config('digits-videodit', **words)
 
 
 @pytest.mark.parametrize('name, tokens', [('videodit-320', '9,600'), ('videodit-512', '24,576')])
@@ -179,11 +216,17 @@ def test_a_plan_needs_no_files(name, tokens, capsys):
     "No network, no weights, seconds."
     assert align4gen_train(['--preset', name, '--dry_run']) == 0
     said = capsys.readouterr().out
-    for part in ('2,030,788,672 = 2,028,328,000', '99,840', '2,360,832', f'tokens      {tokens} per clip', 'H200', '40% of', 'no folder yet', '80% clips'): assert part in said, part
-    assert align4gen_train(['--preset', name, '--dry_run', '--vae_weights', 'none-1', '--image', 'none-2', '--text', 'none-3', '--root', 'none-4']) == 0
+    for part in ('2,030,788,672 = 2,028,328,000', '99,840', '2,360,832',
+            f'tokens      {tokens} per clip', 'H200', '40% of', 'no folder yet', '80% clips'):
+        assert part in said, part
+    assert (align4gen_train(['--preset', name, '--dry_run', '--vae_weights', 'none-1', '--image',
+        'none-2', '--text', 'none-3', '--root', 'none-4']) == 0)
     again = capsys.readouterr().out
-    for part in ('2,030,788,672 = 2,028,328,000', f'tokens      {tokens} per clip', "no folder yet (vae_weights='none-1')", 'no folder none-2 yet'): assert part in again, part
-    with pytest.raises(SystemExit): align4gen_train(['--preset', name])                                   # a run needs them
+    for part in ('2,030,788,672 = 2,028,328,000', f'tokens      {tokens} per clip',
+            "no folder yet (vae_weights='none-1')", 'no folder none-2 yet'):
+        assert part in again, part
+    # a run needs them
+    with pytest.raises(SystemExit): align4gen_train(['--preset', name])
 
 
 def test_videos_of_prompts(words, embedded, tmp_path, capsys):
@@ -193,37 +236,52 @@ def test_videos_of_prompts(words, embedded, tmp_path, capsys):
     command = [str(run.path), '--out', str(out), *options]
     assert align4gen_sample([*command, '--prompts', 'a dog', 'a wave']) == 0
     videos, told, manifest = read_samples(out)
-    assert told == ['a dog', 'a wave'] and manifest['guidance'] == 2. and videos.shape == (2, 6, 3, 16, 16)
-    expected = sample(run, 2, PromptTable(words['text'])(['a dog', 'a wave']), steps=2, guidance=2., progress=False)
+    assert (told == ['a dog', 'a wave'] and manifest['guidance'] == 2. and videos.shape == (2, 6, 3,
+        16, 16))
+    expected = sample(run, 2, PromptTable(words['text'])(['a dog', 'a wave']), steps=2, guidance=2.,
+        progress=False)
     assert (videos.float() - to_uint8(expected).float()).abs().max() <= 1
     (tmp_path/'list.txt').write_text('a dog\n\na wave\na bird\n')
     (out/'00001.npy').unlink()
-    assert align4gen_sample([*command, '--prompts', str(tmp_path/'list.txt')]) == 0                         # goes on, and one more
-    assert read_samples(out)[1] == ['a dog', 'a wave', 'a bird'] and torch.equal(read_samples(out)[0][:2], videos)
-    with pytest.raises(SystemExit): align4gen_sample([*command, '--prompts', 'a bird', 'a wave', 'a dog'])
+    # goes on, and one more
+    assert align4gen_sample([*command, '--prompts', str(tmp_path/'list.txt')]) == 0
+    assert (read_samples(out)[1] == ['a dog', 'a wave', 'a bird']
+        and torch.equal(read_samples(out)[0][:2], videos))
+    with pytest.raises(SystemExit):
+        align4gen_sample([*command, '--prompts', 'a bird', 'a wave', 'a dog'])
     assert 'prompt a dog there, a bird asked' in capsys.readouterr().err
-    with pytest.raises(SystemExit): align4gen_sample([*command, '--prompts', 'a cat', '--classes', '1'])
+    with pytest.raises(SystemExit):
+        align4gen_sample([*command, '--prompts', 'a cat', '--classes', '1'])
     make = TextToVideo(run, sd3=embedded[0], steps=2, guidance=2.)
-    assert len(make(['a cat'], progress=False)) == 1                                                        # encoders read what no table holds
-    torch.testing.assert_close(make(['a dog', 'a wave'], progress=False), expected, atol=1e-3, rtol=1e-3)
+    # encoders read what no table holds
+    assert len(make(['a cat'], progress=False)) == 1
+    torch.testing.assert_close(make(['a dog', 'a wave'], progress=False), expected, atol=1e-3,
+        rtol=1e-3)
     assert make('a dog', n=3, progress=False).shape[0] == 3
     with pytest.raises(ValueError, match="'a cat'"): sample(run, 1, 'a cat', progress=False)
-    moved = Path(words['text']).rename(Path(words['text']).with_name('moved'))                              # the run's folder is enough
+    # the run's folder is enough
+    moved = Path(words['text']).rename(Path(words['text']).with_name('moved'))
     try:
         again = TextToVideo(Run(run.path), sd3=embedded[0], steps=2, guidance=2.)
-        torch.testing.assert_close(again(['a dog', 'a wave'], progress=False), expected, atol=1e-3, rtol=1e-3)
-        assert len(TextToVideo(run.trim(tmp_path/'small'), sd3=embedded[0], steps=1)('a cat', progress=False)) == 1
+        torch.testing.assert_close(again(['a dog', 'a wave'], progress=False), expected, atol=1e-3,
+            rtol=1e-3)
+        assert (len(TextToVideo(run.trim(tmp_path/'small'), sd3=embedded[0], steps=1)('a cat',
+            progress=False)) == 1)
     finally: moved.rename(words['text'])
-    with pytest.raises(ValueError, match='prompts was made by other encoders'): TextToVideo(run, sd3=random_encoders(tmp_path/'strangers', seed=3))
+    with pytest.raises(ValueError, match='prompts was made by other encoders'):
+        TextToVideo(run, sd3=random_encoders(tmp_path/'strangers', seed=3))
     (tmp_path/'empty.txt').write_text('\n')
     for what, says in (('empty.txt', 'holds no caption'), ('none.txt', 'no such file')):
-        with pytest.raises(SystemExit): align4gen_sample([*command, '--prompts', str(tmp_path/what)])
+        with pytest.raises(SystemExit):
+            align4gen_sample([*command, '--prompts', str(tmp_path/what)])
         assert says in capsys.readouterr().err
-    with pytest.raises(ValueError, match='this one reads classes'): sample(example_run(), 1, sd3=str(embedded[0]), progress=False)
+    with pytest.raises(ValueError, match='this one reads classes'):
+        sample(example_run(), 1, sd3=str(embedded[0]), progress=False)
 
 
 def test_a_real_pass_keeps_what_the_planner_says():
     "The chapter's count and the planner's are one; 96 frames of 512 px, with checkpoints."
-    with torch.device('meta'): chapter = kept_for_backward(inflate(sd3(), patchify='2d'), 24, 64, checkpointing=True)
+    with torch.device('meta'):
+        chapter = kept_for_backward(inflate(sd3(), patchify='2d'), 24, 64, checkpointing=True)
     planner = cost.activations('sd3', 1, input_size=64, frames=24, checkpointing=True)[0]
     assert planner == pytest.approx(chapter, rel=.02)

@@ -21,16 +21,20 @@ from fastcore.basics import patch
 from safetensors.torch import load_file, save_file
 from .. import encoders, metrics, vae
 from ..config import TrainConfig
-from ..data import MovingDigits, replace_file, to_float, to_uint8, write_json, write_table
+from ..data import (MovingDigits, replace_file, to_float, to_uint8,
+    write_json, write_table)
 from ..dpvae import DPVAE, PatchDiscriminator, channel_statistics
 from .conversion import change
-from .core import lab_parser, on_one_thread, run_jobs, some_of, summarise
+from align4gen.labs.core import (lab_parser, on_one_thread, run_jobs, some_of,
+    summarise)
 from .evidence import commit
 from .faults import steps_extractor
 from ..objectives import Flow
 from ..sample import Sampling
-from ..train import Run, begin, build_model, denoising_loss, machine, ready_config, train
-from ..train_dpvae import DPCore, DPRun, DPTrainer, DPVAEConfig, key_latents, read_keys, ready_dpvae
+from ..train import (Run, begin, build_model, denoising_loss, machine,
+    ready_config, train)
+from ..train_dpvae import (DPCore, DPRun, DPTrainer, DPVAEConfig,
+    key_latents, read_keys, ready_dpvae)
 
 # %% ../../nbs/labs/autoencoders.ipynb #570e1c3c
 arms = {
@@ -40,32 +44,39 @@ arms = {
     'neither': dict(key_encoder='no', reg=0.),
     'plain': dict(preset='digits-plain'),
     'causal': dict(causal='yes'),
-    'frames': dict(stages=0, reg=0., steps=1.5),    # steps: times those of the others, for about equal time
+    # steps: times those of the others, for about equal time
+    'frames': dict(stages=0, reg=0., steps=1.5),
 }
 controls = ('hold', 'image')                        # nothing is trained
 
 # %% ../../nbs/labs/autoencoders.ipynb #5f6b61a5
 def arm_config(
-    arm:str, # Name in `arms`
+    arm:str, # Name in arms
     seed:int=0, # Of fresh weights and of the order of clips
     steps:int=400, # Optimiser steps, as far as the arm does not change them
     **changes, # Other fields of DPVAEConfig
 )->DPVAEConfig: # Checked, with nothing left at 'auto'
-    "One arm's run: the preset 'digits' with half the steps, the critic from the middle on, and the arm's change."
-    if arm not in arms: raise ValueError(f'arm {arm!r} is not one of {", ".join(arms)}')
-    mine = dict(arms[arm]); preset, steps = mine.pop('preset', 'digits'), round(steps*mine.pop('steps', 1))
-    base = dict(steps=steps, adversarial_start=steps//2, clips=4096, sample_every=0, eval_every=0, checkpoint_every=200, keep=1)
-    return ready_dpvae(preset, **base | mine | dict(seed=seed, name=f'{arm}-{seed}') | changes)
+    """One arm's run: the preset 'digits' with half the steps, the critic from the
+    middle on, and the arm's change."""
+    if arm not in arms:
+        raise ValueError(f'arm {arm!r} is not one of {", ".join(arms)}')
+    mine = dict(arms[arm])
+    preset, steps = mine.pop('preset', 'digits'), round(steps*mine.pop('steps', 1))
+    base = dict(steps=steps, adversarial_start=steps//2, clips=4096, sample_every=0,
+        eval_every=0, checkpoint_every=200, keep=1)
+    return ready_dpvae(preset, **base | mine | dict(seed=seed, name=f'{arm}-{seed}')
+        | changes)
 
 # %% ../../nbs/labs/autoencoders.ipynb #bb73aa55
 @lru_cache(2)
 def test_clips(
     n:int=512, # How many
-)->tuple: # (videos `n 8 3 16 16` in [-1, 1], labels)
+)->tuple: # (videos n 8 3 16 16 in [-1, 1], labels)
     "Clips of eight frames that nothing here was trained on."
     data = MovingDigits('test', n=n, frames=8)
     return to_float(data.videos), data.labels
 
+# %% ../../nbs/labs/autoencoders.ipynb #feba85d3
 @lru_cache(1)
 def real_features(
     n:int=2048, # Clips
@@ -75,13 +86,17 @@ def real_features(
 
 # %% ../../nbs/labs/autoencoders.ipynb #fa870db1
 def one_channel()->AutoencoderKL: # 16 numbers a frame
-    "The miniature image autoencoder with one channel; its trained weights wherever the shapes are the same."
+    """The miniature image autoencoder with one channel; its trained weights
+    wherever the shapes are the same."""
     trained = vae.load('mini').model
-    model = AutoencoderKL.from_config({k: v for k, v in trained.config.items() if k not in ('latents_mean', 'latents_std')} | dict(latent_channels=1))
+    model = AutoencoderKL.from_config({k: v for k, v in trained.config.items()
+        if k not in ('latents_mean', 'latents_std')} | dict(latent_channels=1))
     own = model.state_dict()
-    model.load_state_dict(own | {k: v for k, v in trained.state_dict().items() if v.shape == own[k].shape})
+    model.load_state_dict(own | {k: v for k, v in trained.state_dict().items()
+        if v.shape == own[k].shape})
     return model
 
+# %% ../../nbs/labs/autoencoders.ipynb #90f85b36
 class FrameCoder(nn.Module):
     "Every frame by itself, where the training loop expects a DP-VAE."
     temporal_stride = 1
@@ -92,7 +107,8 @@ class FrameCoder(nn.Module):
         self.key = key.requires_grad_(True)
     def forward(self, video): # b t 3 h w -> (reconstruction, z, z)
         z = self.key.encode(video.flatten(0, 1)).latent_dist.mode()
-        back, z = (x.unflatten(0, video.shape[:2]) for x in (self.key.decode(z).sample, z))
+        back, z = (x.unflatten(0, video.shape[:2])
+            for x in (self.key.decode(z).sample, z))
         return back, z, z
 
 # %% ../../nbs/labs/autoencoders.ipynb #f074a1f9
@@ -100,23 +116,32 @@ class FrameTrainer(DPTrainer):
     "The loop of a DP-VAE, with a coder of single frames in it."
     def run(self, path:Path): return FrameRun(path)
 
+# %% ../../nbs/labs/autoencoders.ipynb #fee6fc55
 class FrameRun(DPRun):
     "The folder of such a training."
-    def model(self, ema:bool=True, step:int=None)->vae.FrameVAE: # The trained coder, frozen
-        coder = FrameCoder(one_channel()); coder.load_state_dict(self.weights(ema, step))
+    def model(self, ema:bool=True,
+        step:int=None)->vae.FrameVAE: # The trained coder, frozen
+        coder = FrameCoder(one_channel())
+        coder.load_state_dict(self.weights(ema, step))
         return vae.FrameVAE(coder.key, 'frames')
 
+# %% ../../nbs/labs/autoencoders.ipynb #9430ee4f
 @patch
 def build(self:FrameTrainer)->DPCore:
     "The same losses around another model."
-    c = self.config; torch.manual_seed(c.seed)
-    return DPCore(FrameCoder(one_channel()), c.recon, c.reg, c.disc, c.lpips, c.lpips_weights or None, c.pixel, critic=PatchDiscriminator(c.critic_width, c.critic_layers)).to(self.device)
+    c = self.config
+    torch.manual_seed(c.seed)
+    return DPCore(FrameCoder(one_channel()), c.recon, c.reg, c.disc, c.lpips,
+        c.lpips_weights or None, c.pixel, critic=PatchDiscriminator(c.critic_width,
+        c.critic_layers)).to(self.device)
 
+# %% ../../nbs/labs/autoencoders.ipynb #1c2c48d6
 @patch
 def empty_model(self:FrameTrainer)->FrameCoder:
     "One like ours; its weights do not count."
     return FrameCoder(one_channel())
 
+# %% ../../nbs/labs/autoencoders.ipynb #641dd55f
 @patch
 def draw_samples(self:FrameTrainer, path:Path)->dict: # Empty
     "No pictures: there is no D_k to read these latents."
@@ -124,7 +149,7 @@ def draw_samples(self:FrameTrainer, path:Path)->dict: # Empty
 
 # %% ../../nbs/labs/autoencoders.ipynb #de8b1f5f
 def train_coder(
-    arm:str, # Name in `arms`, or 'hold', 'image'
+    arm:str, # Name in arms, or 'hold', 'image'
     seed:int, # Of weights and order
     runs:Path, # Where the run's folder is, or will be
     steps:int=400, # Optimiser steps
@@ -132,26 +157,38 @@ def train_coder(
 ): # (DPVAE or FrameVAE, seconds it took to train)
     "The autoencoder of one arm, trained if it is not trained yet."
     if arm == 'image': return vae.load('mini'), 0.
-    if arm == 'hold': return DPVAE.from_2d(vae.load('mini').model, name='hold').eval().requires_grad_(False), 0.   # before its first step
-    folder, kinds = Path(runs)/f'{arm}-{seed}', (FrameTrainer, FrameRun) if arm == 'frames' else (DPTrainer, DPRun)
+    # before its first step
+    if arm == 'hold':
+        return (DPVAE.from_2d(vae.load('mini').model,
+            name='hold').eval().requires_grad_(False), 0.)
+    folder, kinds = (Path(runs)/f'{arm}-{seed}', (FrameTrainer, FrameRun)
+        if arm == 'frames' else (DPTrainer, DPRun))
     if not (folder/'summary.json').exists():
-        config = 'digits' if folder.exists() else arm_config(arm, seed, steps, out=str(runs), **changes)
-        begin(*kinds, ready_dpvae, config, folder if folder.exists() else None, False, {})
-    return kinds[1](folder).model(), json.loads((folder/'summary.json').read_text())['seconds']
+        config = ('digits' if folder.exists() else arm_config(arm, seed, steps,
+            out=str(runs), **changes))
+        begin(*kinds, ready_dpvae, config, folder if folder.exists() else None,
+            False, {})
+    return (kinds[1](folder).model(),
+        json.loads((folder/'summary.json').read_text())['seconds'])
 
 # %% ../../nbs/labs/autoencoders.ipynb #4ba5c336
-columns = ('numbers', 'parameters', 'seconds', 'psnr', 'ssim', 'distance', 'frechet', 'key', 'between', 'image', 'residual', 'mean', 'deviation')
+columns = ('numbers', 'parameters', 'seconds', 'psnr', 'ssim', 'distance',
+    'frechet', 'key', 'between', 'image', 'residual', 'mean', 'deviation')
 
 def measure_pair(
     back:torch.Tensor, # n t 3 h w in [-1, 1]
     clips:torch.Tensor, # What it should be
-)->dict: # Some of `columns`
+)->dict: # Some of columns
     "How much of a clip comes back; every fourth frame is a key frame."
-    keys, judge, distance = torch.arange(clips.shape[1]) % 4 == 0, encoders.load('mini_supervised'), metrics.load('feature-distance')
-    db = lambda frames: metrics.psnr(back[:, frames], clips[:, frames]).mean().item()
+    keys, judge, distance = (torch.arange(clips.shape[1]) % 4 == 0,
+        encoders.load('mini_supervised'), metrics.load('feature-distance'))
+    db = lambda frames: metrics.psnr(back[:, frames],
+        clips[:, frames]).mean().item()
     distance.update(back, reference=clips)
-    return dict(psnr=db(keys | ~keys), ssim=metrics.ssim(back, clips).mean().item(), distance=distance.compute().value,
-                frechet=metrics.frechet_distance(judge.clip_features(back), judge.clip_features(clips)), key=db(keys), between=db(~keys))
+    return dict(psnr=db(keys | ~keys), ssim=metrics.ssim(back, clips).mean().item(),
+        distance=distance.compute().value,
+                frechet=metrics.frechet_distance(judge.clip_features(back),
+                judge.clip_features(clips)), key=db(keys), between=db(~keys))
 
 # %% ../../nbs/labs/autoencoders.ipynb #6e673c45
 bins = torch.linspace(-6, 6, 97)                    # edges of the histograms
@@ -160,48 +197,66 @@ def spread(
     z:torch.Tensor, # n t c h w, in the scale of the image VAE
 )->dict: # mean, deviation: c; histogram: c 96
     "How latents are spread, channel by channel."
-    rows = z.transpose(0, 2).flatten(1)                                             # c, all the rest
-    count = torch.stack([torch.histc(c.clamp(-5.99, 5.99), len(bins)-1, -6, 6) for c in rows]).int()
+    # c, all the rest
+    rows = z.transpose(0, 2).flatten(1)
+    count = torch.stack([torch.histc(c.clamp(-5.99, 5.99), len(bins)-1, -6, 6)
+        for c in rows]).int()
     return dict(mean=rows.mean(1), deviation=rows.std(1), histogram=count)
 
+# %% ../../nbs/labs/autoencoders.ipynb #0df3d835
 def measure_latents(
     z:torch.Tensor, # n t c h w
     z_k:torch.Tensor, # Those of the key frames alone
 )->dict: # residual, mean, deviation
-    "As in `train_dpvae.measure`: how large the residual is, and how far each clip's moments are from those of its key frames, in deviations."
+    """As in `train_dpvae.measure`: how large the residual is, and how far each
+    clip's moments are from those of its key frames, in deviations."""
     (m, s), (m_k, s_k) = channel_statistics(z), channel_statistics(z_k)
-    return dict(residual=((z - z_k).std()/z_k.std()).item(), mean=((m - m_k)/s_k).abs().mean().item(), deviation=((s - s_k)/s_k).abs().mean().item())
+    return dict(residual=((z - z_k).std()/z_k.std()).item(),
+        mean=((m - m_k)/s_k).abs().mean().item(),
+        deviation=((s - s_k)/s_k).abs().mean().item())
 
 # %% ../../nbs/labs/autoencoders.ipynb #19f9d500
 @torch.no_grad()
 def measure_coder(
     coder:DPVAE|vae.FrameVAE, # The autoencoder
     clips:torch.Tensor, # n t 3 h w in [-1, 1]
-)->tuple: # (dict: some of `columns`; dict of tensors: how the latents are spread, and two clips with what became of them)
+)->tuple: # (dict: some of columns; dict of tensors: how the latents are spread, and two clips with what became of them)
     "Everything that is measured of one autoencoder."
-    whole = lambda f, *x: torch.cat([f(*part) for part in zip(*(v.split(64) for v in x))])
-    z = whole(coder.encode, clips); video = isinstance(coder, DPVAE)
-    back = whole(partial(coder.decode, frames=clips.shape[1]) if video else coder.decode, z)
-    row = dict(numbers=z[0].numel(), parameters=sum(p.numel() for p in coder.parameters())) | measure_pair(back, clips)
-    if not video: return row, dict(shown=to_uint8(torch.stack([clips[:2], back[:2]], 1)))
-    z_k, image = whole(partial(key_latents, coder), clips), whole(partial(read_keys, coder), z)
+    whole = lambda f, *x: torch.cat([f(*part) for part in zip(*(v.split(64)
+        for v in x))])
+    z = whole(coder.encode, clips)
+    video = isinstance(coder, DPVAE)
+    back = whole(partial(coder.decode, frames=clips.shape[1]) if video
+        else coder.decode, z)
+    row = (dict(numbers=z[0].numel(), parameters=sum(p.numel()
+        for p in coder.parameters())) | measure_pair(back, clips))
+    if not video:
+        return row, dict(shown=to_uint8(torch.stack([clips[:2], back[:2]], 1)))
+    z_k, image = (whole(partial(key_latents, coder), clips),
+        whole(partial(read_keys, coder), z))
     held = image[:2].repeat_interleave(coder.temporal_stride, 1)
-    row |= dict(image=metrics.psnr(image, clips[:, ::coder.temporal_stride]).mean().item()) | measure_latents(z, z_k)
-    return row, spread(z) | {f'key_{k}': v for k, v in spread(z_k).items()} | dict(shown=to_uint8(torch.stack([clips[:2], back[:2], held], 1)))
+    row |= (dict(image=metrics.psnr(image,
+        clips[:, ::coder.temporal_stride]).mean().item()) | measure_latents(z, z_k))
+    return (row, spread(z) | {f'key_{k}': v for k, v in spread(z_k).items()}
+        | dict(shown=to_uint8(torch.stack([clips[:2], back[:2], held], 1))))
 
 # %% ../../nbs/labs/autoencoders.ipynb #1ad278fd
-scales = 'image', 'own'                             # whose mean and deviation the diffusion model's latents are divided by
+# whose mean and deviation the diffusion model's latents are divided by
+scales = 'image', 'own'
 
 @torch.no_grad()
 def in_own_scale(
     coder:DPVAE, # Stays as it is
     n:int=512, # Training clips to measure on
 )->DPVAE: # Its latents have mean 0 and deviation 1 in each channel
-    "The same autoencoder, normalised by its own latents instead of the image autoencoder's."
-    z, coder = coder.encode(to_float(MovingDigits(n=n, frames=8).videos)), deepcopy(coder)
+    """The same autoencoder, normalised by its own latents instead of the image
+    autoencoder's."""
+    z, coder = (coder.encode(to_float(MovingDigits(n=n, frames=8).videos)),
+        deepcopy(coder))
     m, s = z.mean((0, 1, 3, 4))[:, None, None], z.std((0, 1, 3, 4))[:, None, None]
     coder.mean, coder.std = coder.mean + coder.std*m, coder.std*s
-    coder.key.register_to_config(latents_mean=coder.mean.flatten().tolist(), latents_std=coder.std.flatten().tolist())
+    coder.key.register_to_config(latents_mean=coder.mean.flatten().tolist(),
+        latents_std=coder.std.flatten().tolist())
     return coder
 
 # %% ../../nbs/labs/autoencoders.ipynb #1988ee9e
@@ -211,9 +266,13 @@ def diffusion_config(
     steps:int=300, # Optimiser steps
     **changes, # Other fields of TrainConfig
 )->TrainConfig: # Checked
-    "The miniature image DiT made into a video model, as in the lab on conversion, on the latents of one autoencoder."
-    base = dict(vae='dpvae', vae_weights=str(folder), frames=8, interval=1, video_share=1., patchify='3d', clips=2048, batch=16, compile='no', sample_every=0, judge='', eval_every=0, checkpoint_every=200, keep=1)
-    return ready_config('digits-videodit', **base | dict(seed=seed, steps=steps) | changes)
+    """The miniature image DiT made into a video model, as in the lab on
+    conversion, on the latents of one autoencoder."""
+    base = dict(vae='dpvae', vae_weights=str(folder), frames=8, interval=1,
+        video_share=1., patchify='3d', clips=2048, batch=16, compile='no',
+        sample_every=0, judge='', eval_every=0, checkpoint_every=200, keep=1)
+    return ready_config('digits-videodit', **base | dict(seed=seed, steps=steps)
+        | changes)
 
 # %% ../../nbs/labs/autoencoders.ipynb #11d9029c
 def draw(
@@ -224,10 +283,12 @@ def draw(
     seed:int=0, # Clip i gets the same noise from every model
     steps:int=20, # Of the sampler
     precision:str='fp32', # 'fp32' or 'bf16'
-)->torch.Tensor: # `n 8 3 h w` in [-1, 1]
+)->torch.Tensor: # n 8 3 h w in [-1, 1]
     "Clips from one model."
-    s = Sampling(model, steps, guidance=guidance, seed=1234 + seed, vae=coder, precision=precision, frames=8)
-    return torch.cat([s.draw(i.tolist(), labels[i]) for i in torch.arange(len(labels)).split(100)])
+    s = Sampling(model, steps, guidance=guidance, seed=1234 + seed, vae=coder,
+        precision=precision, frames=8)
+    return torch.cat([s.draw(i.tolist(), labels[i])
+        for i in torch.arange(len(labels)).split(100)])
 
 # %% ../../nbs/labs/autoencoders.ipynb #3072906f
 @lru_cache(1)
@@ -235,21 +296,25 @@ def motion_eyes(
     n:int=1024, # Real test clips
 )->tuple: # (extractor, its features of real clips, n d)
     "Who sees movement, and what it looks like in real clips."
-    eyes, real = steps_extractor(), to_float(MovingDigits('test', n=n, frames=8).videos)
+    eyes, real = (steps_extractor(), to_float(MovingDigits('test', n=n,
+        frames=8).videos))
     return eyes, eyes(real)
 
+# %% ../../nbs/labs/autoencoders.ipynb #753cd207
 def motion(
-    videos:torch.Tensor, # `n 8 3 16 16` in [-1, 1]
+    videos:torch.Tensor, # n 8 3 16 16 in [-1, 1]
 )->float: # Fréchet distance to real clips
     "How unlike real movement these clips move."
     eyes, real = motion_eyes()
     return metrics.frechet_distance(eyes(videos), real)
 
+# %% ../../nbs/labs/autoencoders.ipynb #080a981e
 def best_motion(
-    coder:DPVAE, # Codes other clips than `motion_eyes` looked at
+    coder:DPVAE, # Codes other clips than motion_eyes looked at
     n:int=400, # Clips
 )->float: # Fréchet distance
-    "What the autoencoder makes of real movement: the best a model of its latents can do."
+    """What the autoencoder makes of real movement: the best a model of its latents
+    can do."""
     clips = to_float(MovingDigits('test', n=n, frames=8, seed=1).videos)
     return motion(coder.decode(coder.encode(clips), 8))
 
@@ -262,13 +327,18 @@ def judge_model(
     seed:int, # Of the noise
     n:int=400, # Clips without guidance; classes in turn
     precision:str='fp32', # 'fp32' or 'bf16'
-)->tuple: # (dict of `drawn_columns`, three clips drawn with guidance, uint8)
+)->tuple: # (dict of drawn_columns, three clips drawn with guidance, uint8)
     "How well a diffusion model speaks an autoencoder's language."
-    judge, labels, (clips, y) = encoders.load('mini_supervised'), torch.arange(n) % 10, test_clips(256)
+    judge, labels, (clips, y) = (encoders.load('mini_supervised'),
+        torch.arange(n) % 10, test_clips(256))
     videos = draw(model, coder, labels, seed=seed, precision=precision)
-    shown = draw(model, coder, torch.tensor([3, 5, 7]), 3., seed, precision=precision)
-    row = dict(loss=denoising_loss(model, Flow(), (coder.encode(clips), y), precision, 64), frechet=metrics.frechet_distance(judge.clip_features(videos), real_features()),
-               motion=motion(videos), read=metrics.read_rightly(videos, labels, judge), change=change(videos))
+    shown = draw(model, coder, torch.tensor([3, 5, 7]), 3., seed,
+        precision=precision)
+    row = dict(loss=denoising_loss(model, Flow(), (coder.encode(clips), y),
+        precision, 64), frechet=metrics.frechet_distance(judge.clip_features(
+        videos), real_features()),
+               motion=motion(videos), read=metrics.read_rightly(videos, labels,
+               judge), change=change(videos))
     return row, to_uint8(shown)
 
 # %% ../../nbs/labs/autoencoders.ipynb #65a169d8
@@ -280,25 +350,35 @@ def diffuse(
     steps:int=300, # Of the diffusion model
     drawn:int=400, # Clips to judge
     **changes, # Other fields of TrainConfig
-)->tuple: # (row: `drawn_columns` before, as start_*, and after; pictures)
+)->tuple: # (row: drawn_columns before, as start_*, and after; pictures)
     "Convert the image DiT on these latents; judge it before and after."
     folder = coder.save(Path(runs)/f'{name}-vae')
-    config = diffusion_config(folder, seed, steps, out=str(runs), name=name, **changes)
-    coder = deepcopy(coder); coder.dtype = torch.bfloat16 if config.precision == 'bf16' else None   # as the judged models
-    before, first = judge_model(build_model(config).eval(), coder, seed, drawn, config.precision)
-    run = train(resume=Path(runs)/name, progress=False) if (Path(runs)/name).exists() else train(config, progress=False)
+    config = diffusion_config(folder, seed, steps, out=str(runs), name=name,
+        **changes)
+    # as the judged models
+    coder = deepcopy(coder)
+    coder.dtype = torch.bfloat16 if config.precision == 'bf16' else None
+    before, first = judge_model(build_model(config).eval(), coder, seed, drawn,
+        config.precision)
+    run = (train(resume=Path(runs)/name, progress=False)
+        if (Path(runs)/name).exists() else train(config, progress=False))
     after, last = judge_model(run.model(), coder, seed, drawn, config.precision)
-    return {f'start_{k}': v for k, v in before.items()} | after | dict(best_motion=best_motion(coder)), dict(start=first, drawn=last)
+    return ({f'start_{k}': v for k, v in before.items()} | after
+        | dict(best_motion=best_motion(coder)), dict(start=first, drawn=last))
 
 # %% ../../nbs/labs/autoencoders.ipynb #d19b5634
 def generation_scales(
     arm:str, # Name of an arm or control
-)->tuple: # Some of `scales`
-    "Which diffusion models are trained on an arm's latents: Table 3's and the plain one in both scales, others in the image VAE's, none for latents of single frames."
-    return () if arm in ('frames', 'image') else scales[:1] if arm in ('hold', 'causal') else scales
+)->tuple: # Some of scales
+    """Which diffusion models are trained on an arm's latents: Table 3's and the
+    plain one in both scales, others in the image VAE's, none for latents of single
+    frames."""
+    return (() if arm in ('frames', 'image') else scales[:1] if arm in ('hold',
+        'causal') else scales)
 
+# %% ../../nbs/labs/autoencoders.ipynb #c2738e17
 def one_run(
-    arm:str, # Name in `arms` or `controls`
+    arm:str, # Name in arms or controls
     seed:int, # Of everything random
     runs:str|Path, # Folder for the runs and for ARM-SEED.json
     steps:int=400, # Of the autoencoder
@@ -308,88 +388,138 @@ def one_run(
     **changes, # Other fields of DPVAEConfig
 )->Path: # The JSON file
     "Train and measure one autoencoder, then what can be drawn in its latents."
-    runs = Path(runs); coder, seconds = train_coder(arm, seed, runs, steps, **changes)
+    runs = Path(runs)
+    coder, seconds = train_coder(arm, seed, runs, steps, **changes)
     (found, pictures), rows = measure_coder(coder, test_clips(n)[0]), []
     for scale in generation_scales(arm):
-        row, drawings = diffuse(coder if scale == 'image' else in_own_scale(coder), f'{arm}-{seed}-{scale}', seed, runs, diffusion_steps, drawn)
-        rows.append(dict(scale=scale) | row); pictures |= {f'{scale}.{k}': v for k, v in drawings.items()}
-    tidy = lambda row: {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
-    replace_file(runs/f'{arm}-{seed}.safetensors', lambda part: save_file({k: v.contiguous() for k, v in pictures.items()}, part))
-    return write_json(runs/f'{arm}-{seed}.json', dict(arm=arm, seed=seed, seconds=seconds) | tidy(found) | dict(generation=[tidy(r) for r in rows]))
+        row, drawings = diffuse(coder if scale == 'image' else in_own_scale(coder),
+            f'{arm}-{seed}-{scale}', seed, runs, diffusion_steps, drawn)
+        rows.append(dict(scale=scale) | row)
+        pictures |= {f'{scale}.{k}': v for k, v in drawings.items()}
+    tidy = lambda row: {k: round(v, 5) if isinstance(v, float) else v for k,
+        v in row.items()}
+    replace_file(runs/f'{arm}-{seed}.safetensors',
+        lambda part: save_file({k: v.contiguous() for k, v in pictures.items()},
+        part))
+    return write_json(runs/f'{arm}-{seed}.json', dict(arm=arm, seed=seed,
+        seconds=seconds) | tidy(found) | dict(generation=[tidy(r) for r in rows]))
 
 # %% ../../nbs/labs/autoencoders.ipynb #856adb4f
 def all_jobs(
     seeds:int=3, # For every arm
     names:tuple=(*arms, *controls), # Which ones
 )->list: # (arm, seed)
-    "Everything there is to run: seed by seed, so that a stopped lab has whole seeds."
+    """Everything there is to run: seed by seed, so that a stopped lab has whole
+    seeds."""
     return [(a, s) for s in range(seeds) for a in names]
 
+# %% ../../nbs/labs/autoencoders.ipynb #4e6d59b5
 def finished(
-    runs:str|Path, # Where `run_jobs` left them
+    runs:str|Path, # Where run_jobs left them
 )->list: # What is in ARM-SEED.json, arms in the order of the tables
     "All finished runs."
-    paths = [p for a in (*arms, *controls) for p in sorted(Path(runs).glob(f'{a}-[0-9]*.json'))]
+    paths = [p for a in (*arms, *controls)
+        for p in sorted(Path(runs).glob(f'{a}-[0-9]*.json'))]
     return [json.loads(p.read_text()) for p in paths]
 
 # %% ../../nbs/labs/autoencoders.ipynb #d3639202
 def tables(
-    found:list, # From `finished`
+    found:list, # From finished
 )->dict: # File name to rows
     "One row per autoencoder, one per diffusion model, and the means of both."
     nan = float('nan')
-    runs = [dict(arm=r['arm'], seed=r['seed']) | {k: r.get(k, nan) for k in columns} for r in found]
+    runs = [dict(arm=r['arm'], seed=r['seed']) | {k: r.get(k, nan) for k in columns}
+        for r in found]
     every = (*(f'start_{k}' for k in drawn_columns), *drawn_columns, 'best_motion')
-    drawn = [dict(arm=r['arm'], scale=g['scale'], seed=r['seed']) | {k: g.get(k, nan) for k in every} for r in found for g in r['generation']]
-    return dict(runs=runs, summary=summarise(runs, columns[2:], columns[:2]), generation=drawn, generation_summary=summarise(drawn, every, by=('arm', 'scale')))
+    drawn = [dict(arm=r['arm'], scale=g['scale'], seed=r['seed'])
+        | {k: g.get(k, nan) for k in every} for r in found for g in r['generation']]
+    return dict(runs=runs, summary=summarise(runs, columns[2:], columns[:2]),
+        generation=drawn, generation_summary=summarise(drawn, every,
+        by=('arm', 'scale')))
 
+# %% ../../nbs/labs/autoencoders.ipynb #f6aca037
 def record(
-    runs:Path, # Where `run_jobs` left them
+    runs:Path, # Where run_jobs left them
     out:Path, # Where the record goes
     command:str, # What was typed
     note:str='', # About the machine
 ):
-    "Gather what is finished into CSV files, samples.safetensors, latents.safetensors and info.json."
+    """Gather what is finished into CSV files, samples.safetensors,
+    latents.safetensors and info.json."""
     found, settings = finished(runs), json.loads((runs/'settings.json').read_text())
     for name, rows in tables(found).items():
         if rows: write_table(out/f'{name}.csv', rows)
-    kept = {f"{r['arm']}.{r['seed']}.{k}": v for r in found for k, v in load_file(runs/f"{r['arm']}-{r['seed']}.safetensors").items()}
+    kept = {f"{r['arm']}.{r['seed']}.{k}": v for r in found for k,
+        v in load_file(runs/f"{r['arm']}-{r['seed']}.safetensors").items()}
     picture = lambda k: k.endswith(('shown', 'start', 'drawn'))
-    replace_file(out/'samples.safetensors', lambda part: save_file({k.replace('.0.', '.', 1): v for k, v in kept.items() if picture(k) and '.0.' in k}, part))
-    replace_file(out/'latents.safetensors', lambda part: save_file({k: v for k, v in kept.items() if not picture(k)}, part))
-    made = {k: v for k, v in vars(arm_config('dpvae', steps=settings['steps'])).items() if k not in ('out', 'name', 'preset', 'seed')}
-    drew = {k: v for k, v in vars(ready_config('digits-videodit', steps=settings['diffusion_steps'])).items() if k in ('lr', 'objective', 'precision', 'ema', 'conversion')}
-    write_json(out/'info.json', dict(command=command, commit=commit(), machine=machine() | dict(threads=1), note=note, seeds=sorted({r['seed'] for r in found}), settings=settings, config=made,
-        diffusion=drew | dict(batch=16, clips=2048, patchify='3d', sampling='noise 1234 + seed, Euler 20 steps'), arms=arms, controls=controls))
+    replace_file(out/'samples.safetensors',
+        lambda part: save_file({k.replace('.0.', '.', 1): v for k, v in kept.items()
+        if picture(k) and '.0.' in k}, part))
+    replace_file(out/'latents.safetensors', lambda part: save_file({k: v for k,
+        v in kept.items() if not picture(k)}, part))
+    made = {k: v for k, v in vars(arm_config('dpvae',
+        steps=settings['steps'])).items() if k not in ('out', 'name', 'preset',
+        'seed')}
+    drew = {k: v for k, v in vars(ready_config('digits-videodit',
+        steps=settings['diffusion_steps'])).items() if k in ('lr', 'objective',
+        'precision', 'ema', 'conversion')}
+    write_json(out/'info.json', dict(command=command, commit=commit(),
+        machine=machine() | dict(threads=1), note=note,
+        seeds=sorted({r['seed'] for r in found}), settings=settings, config=made,
+        diffusion=drew | dict(batch=16, clips=2048, patchify='3d',
+        sampling='noise 1234 + seed, Euler 20 steps'), arms=arms,
+        controls=controls))
 
 # %% ../../nbs/labs/autoencoders.ipynb #8ed95722
 def look_again(
-    runs:str|Path, # Where `run_jobs` left them
+    runs:str|Path, # Where run_jobs left them
 ): # ARM-SEED.json are written anew
-    "Measure on finished runs what their tables lack, `motion` and what belongs to it; train nothing."
-    runs = Path(runs); labels = torch.arange(json.loads((runs/'settings.json').read_text())['drawn']) % 10
+    """Measure on finished runs what their tables lack, `motion` and what belongs
+    to it; train nothing."""
+    runs = Path(runs)
+    labels = (torch.arange(json.loads((runs/'settings.json').read_text())[
+        'drawn']) % 10)
     for r in finished(runs):
         lacking = [g for g in r['generation'] if 'best_motion' not in g]
         for g in lacking:
-            name = f"{r['arm']}-{r['seed']}-{g['scale']}"; run = Run(runs/name); c = run.config
-            coder = vae.load('dpvae', runs/f'{name}-vae', dtype=torch.bfloat16 if c.precision == 'bf16' else None)
-            start = build_model(replace(c, vae_weights=str(runs/f'{name}-vae'))).eval()
-            seen = {k: motion(draw(m, coder, labels, seed=r['seed'], precision=c.precision)) for k, m in (('start_motion', start), ('motion', run.model()))}
-            g |= {k: round(v, 5) for k, v in (seen | dict(best_motion=best_motion(coder))).items()}
+            name = f"{r['arm']}-{r['seed']}-{g['scale']}"
+            run = Run(runs/name)
+            c = run.config
+            coder = vae.load('dpvae', runs/f'{name}-vae', dtype=torch.bfloat16
+                if c.precision == 'bf16' else None)
+            start = build_model(replace(c,
+                vae_weights=str(runs/f'{name}-vae'))).eval()
+            seen = {k: motion(draw(m, coder, labels, seed=r['seed'],
+                precision=c.precision)) for k, m in (('start_motion', start),
+                ('motion', run.model()))}
+            g |= {k: round(v, 5) for k,
+                v in (seen | dict(best_motion=best_motion(coder))).items()}
         if lacking: write_json(runs/f"{r['arm']}-{r['seed']}.json", r)
 
 # %% ../../nbs/labs/autoencoders.ipynb #9a1dbe4a
 def parser()->argparse.ArgumentParser: # One option per choice
     "The lab's command line."
-    counts = dict(seeds=(3, 'seeds for every arm'), steps=(400, "an autoencoder's optimiser steps"), diffusion_steps=(300, "a diffusion model's"),
-                  n=(512, 'clips to measure a reconstruction on'), drawn=(400, 'clips to judge a diffusion model by'), jobs=(1, 'runs at a time, one thread each'))
-    return lab_parser('autoencoders', 'VideoDiT, Tables 1 and 3 and Fig. 5, in miniature.', counts, arms=some_of([*arms, *controls]), again=dict(action='store_true', help='train nothing: measure on finished runs what their tables lack, and record'))
+    counts = dict(seeds=(3, 'seeds for every arm'),
+        steps=(400, "an autoencoder's optimiser steps"), diffusion_steps=(300,
+        "a diffusion model's"),
+                  n=(512, 'clips to measure a reconstruction on'),
+                  drawn=(400, 'clips to judge a diffusion model by'),
+                  jobs=(1, 'runs at a time, one thread each'))
+    return lab_parser('autoencoders',
+        'VideoDiT, Tables 1 and 3 and Fig. 5, in miniature.', counts,
+        arms=some_of([*arms, *controls]), again=dict(action='store_true',
+        help='train nothing: measure on finished runs what their tables lack, '
+            'and record'))
 
+# %% ../../nbs/labs/autoencoders.ipynb #6981847b
 def main(
     argv:list=None, # Arguments; None takes the command line's
 ):
     "The lab `align4gen_lab autoencoders`."
     a = parser().parse_args(argv)
     if a.again: on_one_thread(look_again, a.runs)
-    else: run_jobs(one_run, all_jobs(a.seeds, a.arms), a.runs, a.jobs, steps=a.steps, diffusion_steps=a.diffusion_steps, n=a.n, drawn=a.drawn)
-    record(a.runs, a.out, ' '.join(['align4gen_lab autoencoders', *(argv or [])]), a.note)
+    else:
+        run_jobs(one_run, all_jobs(a.seeds, a.arms), a.runs, a.jobs, steps=a.steps,
+            diffusion_steps=a.diffusion_steps, n=a.n, drawn=a.drawn)
+    record(a.runs, a.out, ' '.join(['align4gen_lab autoencoders', *(argv or [])]),
+        a.note)

@@ -15,14 +15,16 @@ import numpy as np, torch
 from safetensors.torch import load_file, save_file
 from .. import encoders, vae
 from ..config import TrainConfig
-from ..data import MovingDigits, replace_file, to_float, to_uint8, write_json, write_table
+from ..data import (MovingDigits, replace_file, to_float, to_uint8,
+    write_json, write_table)
 from .core import lab_parser, run_jobs, some_of, summarise
 from .evidence import commit, read_table
 from ..metrics import frechet_distance, read_rightly
 from ..objectives import Flow
 from ..sample import Sampling
 from ..source import Batch, Memory, one_frame
-from ..train import Trainer, build_model, denoising_loss, machine, ready_config, train
+from ..train import (Trainer, build_model, denoising_loss, machine,
+    ready_config, train)
 from ..vdit import VDiT, count_parameters
 from ..videodit import count_kept, inflate, trained_image_dit
 
@@ -50,37 +52,45 @@ others = {
 }
 
 def arm_config(
-    arm:str, # Name in `arms` or `others`
+    arm:str, # Name in arms or others
     seed:int=0, # Of weights, order and noise
     **changes, # Other fields of TrainConfig
 )->TrainConfig: # Checked, with nothing left at 'auto'
-    "One arm's run: the preset 'digits-videodit' with videos only and 3D patchify, and the arm's change."
-    if arm not in arms | others: raise ValueError(f'arm {arm!r} is not one of {", ".join(arms | others)}')
-    base = dict(video_share=1., patchify='3d', clips=2048, batch=16, steps=300, compile='no', sample_every=0, judge='', eval_every=100, checkpoint_every=200)
-    return ready_config('digits-videodit', **base | (arms | others)[arm] | dict(seed=seed, name=f'{arm}-{seed}') | changes)
+    """One arm's run: the preset 'digits-videodit' with videos only and 3D
+    patchify, and the arm's change."""
+    if arm not in arms | others:
+        raise ValueError(f'arm {arm!r} is not one of {", ".join(arms | others)}')
+    base = dict(video_share=1., patchify='3d', clips=2048, batch=16, steps=300,
+        compile='no', sample_every=0, judge='', eval_every=100,
+        checkpoint_every=200)
+    return ready_config('digits-videodit', **base | (arms | others)[arm]
+        | dict(seed=seed, name=f'{arm}-{seed}') | changes)
 
 # %% ../../nbs/labs/conversion.ipynb #9a53d6ce
 def still(
-    images:torch.Tensor, # `n 1 c h w`
-)->torch.Tensor: # `n 6 c h w`
+    images:torch.Tensor, # n 1 c h w
+)->torch.Tensor: # n 6 c h w
     "An image as a clip in which nothing happens."
     return images.expand(-1, 6, -1, -1, -1)
 
+# %% ../../nbs/labs/conversion.ipynb #79a8ab5d
 @lru_cache(1)
 def test_clips(
     n:int=2048, # How many
-)->tuple: # (videos uint8 `n t c h w`, labels)
+)->tuple: # (videos uint8 n t c h w, labels)
     "Real clips that no model was trained on."
     data = MovingDigits('test', n=n)
     return data.videos, data.labels
 
+# %% ../../nbs/labs/conversion.ipynb #d07a314c
 @lru_cache(2)
 def real_features(
     stills:bool, # One frame of each clip instead of the clip
 )->torch.Tensor: # n d
     "What the judge sees in the real ones."
     videos, _ = test_clips()
-    videos = still(one_frame(videos, torch.arange(len(videos)))) if stills else videos
+    videos = (still(one_frame(videos, torch.arange(len(videos)))) if stills
+        else videos)
     return encoders.load('mini_supervised').clip_features(to_float(videos))
 
 # %% ../../nbs/labs/conversion.ipynb #7bd7c9cb
@@ -92,17 +102,21 @@ def draw(
     seed:int=0, # Clip i gets the same noise from every model
     steps:int=20, # Of the sampler
     precision:str='fp32', # 'fp32' or 'bf16'
-)->torch.Tensor: # `n t c h w` in [-1, 1]
+)->torch.Tensor: # n t c h w in [-1, 1]
     "Clips or images from one model."
-    s = Sampling(model, steps, guidance=guidance, seed=1234 + seed, precision=precision)
+    s = Sampling(model, steps, guidance=guidance, seed=1234 + seed,
+        precision=precision)
     s.shape = (frames, *s.shape[1:])
-    return torch.cat([s.draw(i.tolist(), labels[i]) for i in torch.arange(len(labels)).split(100)])
+    return torch.cat([s.draw(i.tolist(), labels[i])
+        for i in torch.arange(len(labels)).split(100)])
 
 # %% ../../nbs/labs/conversion.ipynb #4c3381bd
 def change(
-    videos:torch.Tensor, # `n t c h w`; labels take turns, so that clips of the same class are 10 apart
+    # n t c h w; labels take turns, so that clips of the same class are 10 apart
+    videos:torch.Tensor,
 )->float: # 0: a photograph; 1: frames that never met
-    "Mean squared change from frame to frame, over that to the next frame of another clip of the same class."
+    """Mean squared change from frame to frame, over that to the next frame of
+    another clip of the same class."""
     near = videos[:, 1:] - videos[:, :-1]
     far = videos.roll(10, 0)[:, 1:] - videos[:, :-1]
     return (near.square().mean() / far.square().mean()).item()
@@ -114,61 +128,80 @@ def test_latents(
     n:int=256, # How many
 )->tuple: # (latents, labels)
     "Latents of held-out clips."
-    videos, labels = test_clips(); videos = videos[:n]
+    videos, labels = test_clips()
+    videos = videos[:n]
     if stills: videos = one_frame(videos, torch.arange(len(videos)))
     return vae.load('mini').encode(to_float(videos)), labels[:n]
 
-
 # %% ../../nbs/labs/conversion.ipynb #aeb1ed1c
-columns = ('loss', 'read', 'read_guided', 'frechet', 'change', 'image_loss', 'image_read', 'image_read_guided', 'image_frechet')
+columns = ('loss', 'read', 'read_guided', 'frechet', 'change', 'image_loss',
+    'image_read', 'image_read_guided', 'image_frechet')
 
 def judged(
     videos:torch.Tensor, # Drawn without guidance
     guided:torch.Tensor, # Drawn with guidance, fewer
     stills:bool, # They are images
-)->dict: # Some of `columns`
+)->dict: # Some of columns
     "What the judge says about a set; the classes take turns."
-    judge, prefix, features = encoders.load('mini_supervised'), 'image_' if stills else '', real_features(stills)
+    judge, prefix, features = (encoders.load('mini_supervised'), 'image_' if stills
+        else '', real_features(stills))
     videos, guided = (still(v) if stills else v for v in (videos, guided))
     read = lambda v: read_rightly(v, torch.arange(len(v)) % 10, judge)
-    found = dict(read=read(videos), read_guided=read(guided), frechet=frechet_distance(judge.clip_features(videos), features))
+    found = dict(read=read(videos), read_guided=read(guided),
+        frechet=frechet_distance(judge.clip_features(videos), features))
     if not stills: found['change'] = change(videos)
     return {prefix + k: v for k, v in found.items()}
 
+# %% ../../nbs/labs/conversion.ipynb #378a5d83
 def measure(
     model:torch.nn.Module, # In eval mode
     seed:int=0, # Of the noise
-    n:int=400, # Clips, and images, without guidance; an eighth of them with guidance
+    # Clips, and images, without guidance; an eighth of them with guidance
+    n:int=400,
     steps:int=20, # Of the sampler
     precision:str='fp32', # 'fp32' or 'bf16'
-)->tuple: # (dict of `columns`, nan where a model draws no images; dict of pictures)
+)->tuple: # (dict of columns, nan where a model draws no images; dict of pictures)
     "Everything that is measured of one model."
     row, shown = dict.fromkeys(columns, float('nan')), {}
-    for stills in [False, True][:1 if isinstance(model, VDiT) else 2]: # a V-DiT has one length of clip
-        ask = partial(draw, model, frames=1 if stills else 6, seed=seed, steps=steps, precision=precision)
-        free, guided = ask(torch.arange(n) % 10), ask(torch.arange(max(10, n//8)) % 10, guidance=3.)
-        row |= judged(free, guided, stills) | {'image_loss' if stills else 'loss': denoising_loss(model, Flow(), test_latents(stills), precision, 64)}
-        shown['images' if stills else 'clips'] = to_uint8(guided[:10] if stills else guided[[0, 1, 3, 5, 7]])
+    # a V-DiT has one length of clip
+    for stills in [False, True][:1 if isinstance(model, VDiT) else 2]:
+        ask = partial(draw, model, frames=1 if stills else 6, seed=seed,
+            steps=steps, precision=precision)
+        free, guided = (ask(torch.arange(n) % 10),
+            ask(torch.arange(max(10, n//8)) % 10, guidance=3.))
+        row |= (judged(free, guided, stills) | {'image_loss' if stills
+            else 'loss': denoising_loss(model, Flow(), test_latents(stills),
+            precision, 64)})
+        shown['images' if stills else 'clips'] = to_uint8(guided[:10] if stills
+            else guided[[0, 1, 3, 5, 7]])
     return row, shown
 
 # %% ../../nbs/labs/conversion.ipynb #32580665
 def counted(
     config:TrainConfig, # Of an arm
 )->dict: # parameters, trainable, kept (bytes)
-    "Size of the model alone, and the activations that one clip leaves for the backward pass (bf16, fused attention)."
+    """Size of the model alone, and the activations that one clip leaves for the
+    backward pass (bf16, fused attention)."""
     model, z = build_model(config), test_latents(False)[0][:1]
-    sizes = dict(parameters=count_parameters(model), trainable=count_parameters(model, trainable=True))
+    sizes = dict(parameters=count_parameters(model),
+        trainable=count_parameters(model, trainable=True))
     model = model.train().to('meta')
-    x, t, y = z.to('meta'), torch.zeros(1, device='meta'), torch.zeros(1, dtype=torch.long, device='meta')
+    x, t, y = (z.to('meta'), torch.zeros(1, device='meta'), torch.zeros(1,
+        dtype=torch.long, device='meta'))
     return sizes | dict(kept=count_kept(lambda: model(x, t, y), model, True, True))
 
+# %% ../../nbs/labs/conversion.ipynb #e2aa07fd
 class Stopwatch:
     "One arm, ready to take a step on a given kind of batch."
     def __init__(self, arm:str):
         self.config = arm_config(arm, clips=64, eval_every=0)
-        self.trainer = Trainer(self.config); source = Memory(self.config, self.trainer.grid, progress=False)
-        first = lambda d: Batch(d.mean[:self.config.batch], None, [f[:self.config.batch] for f in d.features], d.labels[:self.config.batch])
-        self.batches = {True: first(source.data)} | ({False: first(source.images)} if source.images else {})
+        self.trainer = Trainer(self.config)
+        source = Memory(self.config, self.trainer.grid, progress=False)
+        first = lambda d: Batch(d.mean[:self.config.batch], None,
+            [f[:self.config.batch] for f in d.features],
+            d.labels[:self.config.batch])
+        self.batches = ({True: first(source.data)} | ({False: first(source.images)}
+            if source.images else {}))
         self.seen = {k: [] for k in self.batches}
     def __call__(self, steps:int=3):
         for kind, batch in self.batches.items():
@@ -176,7 +209,8 @@ class Stopwatch:
             for _ in range(steps): self.trainer.train_step(batch)
             self.seen[kind].append(1000*(time.process_time() - start)/steps)
     def ms(self)->float: # Of a step, images and videos as the arm mixes them
-        share, found = self.config.video_share, {k: float(np.median(v[1:])) for k, v in self.seen.items()}
+        share, found = (self.config.video_share, {k: float(np.median(v[1:])) for k,
+            v in self.seen.items()})
         return share*found[True] + (1-share)*found.get(False, 0.)
 
 # %% ../../nbs/labs/conversion.ipynb #541f6e3a
@@ -185,55 +219,70 @@ def costs(
     rounds:int=6, # The first one only warms up
 )->dict: # Arm -> parameters, trainable, kept, step_ms
     "What each arm costs; one thread, processor time."
-    threads = torch.get_num_threads(); torch.set_num_threads(1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         watches = {a: Stopwatch(a) for a in names}
         for _ in range(rounds):
             for watch in watches.values(): watch()
-        return {a: counted(w.config) | dict(step_ms=round(w.ms(), 2)) for a, w in watches.items()}
+        return {a: counted(w.config) | dict(step_ms=round(w.ms(), 2)) for a,
+            w in watches.items()}
     finally: torch.set_num_threads(threads)
 
 # %% ../../nbs/labs/conversion.ipynb #6aaf12b1
 def measure_control(
-    arm:str, # Name in `controls`
+    arm:str, # Name in controls
     seed:int, # Of the noise, or of the real clips
     n:int, # Clips
     precision:str, # 'fp32' or 'bf16'
-)->tuple: # As from `measure`
+)->tuple: # As from measure
     "What needs no training."
-    if arm != 'real': return measure(inflate(trained_image_dit()[0], controls[arm], frames=6), seed, n, precision=precision)
+    if arm != 'real':
+        return measure(inflate(trained_image_dit()[0], controls[arm], frames=6),
+            seed, n, precision=precision)
     data = MovingDigits('test', n=4*n, seed=1 + seed)
-    turns = torch.stack([(data.labels == k).nonzero()[:n//10, 0] for k in range(10)], 1).flatten() # classes in turn
-    videos = to_float(data.videos[turns]); images = one_frame(videos, torch.arange(len(videos)))
-    row = dict.fromkeys(columns, float('nan')) | judged(videos, videos, False) | judged(images, images, True)
-    return row | dict(read_guided=float('nan'), image_read_guided=float('nan')), dict(clips=to_uint8(videos[[0, 1, 3, 5, 7]]), images=to_uint8(images[:10]))
+    # classes in turn
+    turns = torch.stack([(data.labels == k).nonzero()[:n//10, 0]
+        for k in range(10)], 1).flatten()
+    videos = to_float(data.videos[turns])
+    images = one_frame(videos, torch.arange(len(videos)))
+    row = (dict.fromkeys(columns, float('nan')) | judged(videos, videos, False)
+        | judged(images, images, True))
+    return (row | dict(read_guided=float('nan'), image_read_guided=float('nan')),
+        dict(clips=to_uint8(videos[[0, 1, 3, 5, 7]]), images=to_uint8(images[:10])))
 
+# %% ../../nbs/labs/conversion.ipynb #fbcb5d15
 def one_run(
-    arm:str, # Name in `arms`, `others` or `controls`
+    arm:str, # Name in arms, others or controls
     seed:int, # Of weights, order and noise
     runs:str|Path, # Folder for the run and for ARM-SEED.json
     n:int=400, # Clips to measure on
     **changes, # Other fields of TrainConfig
 )->Path: # The JSON file
     "Train and measure one arm with one seed."
-    folder, done, steps = Path(runs)/f'{arm}-{seed}', Path(runs)/f'{arm}-{seed}.json', 0
-    config = arm_config('convert' if arm in controls else arm, seed, **changes | dict(out=str(runs)))
+    folder, done, steps = (Path(runs)/f'{arm}-{seed}',
+        Path(runs)/f'{arm}-{seed}.json', 0)
+    config = arm_config('convert' if arm in controls else arm, seed, **changes
+        | dict(out=str(runs)))
     if arm in controls: row, shown = measure_control(arm, seed, n, config.precision)
     else:
-        run = train(resume=folder, progress=False) if folder.exists() else train(config, progress=False)
-        row, shown = measure(run.model(), seed, n, precision=config.precision); steps = config.steps
-    replace_file(done.with_suffix('.safetensors'), lambda part: save_file({k: v.contiguous() for k, v in shown.items()}, part))
-    return write_json(done, dict(arm=arm, seed=seed, steps=steps) | {k: None if v != v else round(v, 5) for k, v in row.items()})
-
+        run = (train(resume=folder, progress=False) if folder.exists()
+            else train(config, progress=False))
+        row, shown = measure(run.model(), seed, n, precision=config.precision)
+        steps = config.steps
+    replace_file(done.with_suffix('.safetensors'),
+        lambda part: save_file({k: v.contiguous() for k, v in shown.items()}, part))
+    return write_json(done, dict(arm=arm, seed=seed, steps=steps) | {k: None
+        if v != v else round(v, 5) for k, v in row.items()})
 
 # %% ../../nbs/labs/conversion.ipynb #dffd6584
 def all_jobs(
     seeds:int=3, # For every arm
     names:tuple=(*controls, *arms), # Which ones
 )->list: # (arm, seed)
-    "Everything there is to run: seed by seed, so that a stopped lab has whole seeds."
+    """Everything there is to run: seed by seed, so that a stopped lab has whole
+    seeds."""
     return [(a, s) for s in range(seeds) for a in names]
-
 
 # %% ../../nbs/labs/conversion.ipynb #99981125
 fixed = ('steps', 'parameters', 'trainable', 'step_ratio', 'kept')
@@ -244,54 +293,85 @@ def means(
     "Means and standard deviations over seeds, and what is the same for all seeds."
     return summarise(rows, columns, fixed)
 
-
 # %% ../../nbs/labs/conversion.ipynb #dff786e0
 def run_rows(
-    runs:Path, # Where `run_jobs` left them
+    runs:Path, # Where run_jobs left them
     names:list, # Arms
-    cost:dict, # From `costs`
+    cost:dict, # From costs
 )->list: # Dicts, one for each finished run
     "All runs of some arms, with what they cost."
     rows = []
     for arm in names:
-        mine = cost.get(arm, {}); facts = {k: mine.get(k, '') for k in fixed[1:]}
-        if mine and 'convert' in cost: facts['step_ratio'] = round(mine['step_ms']/cost['convert']['step_ms'], 3)
+        mine = cost.get(arm, {})
+        facts = {k: mine.get(k, '') for k in fixed[1:]}
+        if mine and 'convert' in cost:
+            facts['step_ratio'] = round(mine['step_ms']/cost['convert']['step_ms'],
+                3)
         for path in sorted(Path(runs).glob(f'{arm}-[0-9]*.json')):
             row = json.loads(path.read_text())
-            if row['arm'] == arm: rows.append({k: row[k] for k in ('arm', 'seed', 'steps')} | facts | {k: float('nan') if row[k] is None else row[k] for k in columns})
+            if row['arm'] == arm:
+                rows.append({k: row[k] for k in ('arm', 'seed', 'steps')} | facts
+                    | {k: float('nan') if row[k] is None else row[k]
+                    for k in columns})
     return rows
 
+# %% ../../nbs/labs/conversion.ipynb #fe68538e
 def record(
-    runs:Path, # Where `run_jobs` left them
+    runs:Path, # Where run_jobs left them
     out:Path, # Where the record goes
     command:str, # What was typed
     note:str='', # About the machine
 ):
-    "Gather what is finished into runs.csv, summary.csv, sweep.csv, curves.csv, samples.safetensors and info.json."
-    cost = json.loads((runs/'costs.json').read_text()); rows = run_rows(runs, [*controls, *arms], cost)
-    write_table(out/'runs.csv', rows); write_table(out/'summary.csv', means(rows))
-    if more := run_rows(runs, [*others], {}): write_table(out/'sweep.csv', [{k: v for k, v in r.items() if k not in fixed[1:]} for r in more])
-    curves = [dict(arm=r['arm'], seed=r['seed'], step=int(e['step']), loss=round(e['denoise'], 5)) for r in rows if r['arm'] in arms for e in read_table(runs/f"{r['arm']}-{r['seed']}"/'eval.csv')]
+    """Gather what is finished into runs.csv, summary.csv, sweep.csv, curves.csv,
+    samples.safetensors and info.json."""
+    cost = json.loads((runs/'costs.json').read_text())
+    rows = run_rows(runs, [*controls, *arms], cost)
+    write_table(out/'runs.csv', rows)
+    write_table(out/'summary.csv', means(rows))
+    if more := run_rows(runs, [*others], {}):
+        write_table(out/'sweep.csv', [{k: v for k, v in r.items()
+            if k not in fixed[1:]} for r in more])
+    curves = [dict(arm=r['arm'], seed=r['seed'], step=int(e['step']),
+        loss=round(e['denoise'], 5)) for r in rows if r['arm'] in arms
+        for e in read_table(runs/f"{r['arm']}-{r['seed']}"/'eval.csv')]
     if curves: write_table(out/'curves.csv', curves)
-    pictures = {f'{a}.{k}': v for a in [*controls, *arms] if (f := runs/f'{a}-0.safetensors').exists() for k, v in load_file(f).items()}
-    if pictures: replace_file(out/'samples.safetensors', lambda part: save_file(pictures, part))
-    settings = json.loads((runs/'settings.json').read_text()); made = arm_config('convert', **{k: v for k, v in settings.items() if k != 'n'})
-    config = {k: v for k, v in vars(made).items() if k not in ('out', 'name', 'preset', 'seed')}
-    write_json(out/'info.json', dict(command=command, commit=commit(), machine=machine() | dict(threads=1), note=note, seeds=sorted({r['seed'] for r in rows}),
-        sampling='noise 1234 + seed, Euler 20 steps, guidance 3 on an eighth of n', settings=settings, costs=cost, config=config, arms=arms | others))
+    pictures = {f'{a}.{k}': v for a in [*controls, *arms]
+        if (f := runs/f'{a}-0.safetensors').exists() for k,
+        v in load_file(f).items()}
+    if pictures:
+        replace_file(out/'samples.safetensors', lambda part: save_file(pictures,
+            part))
+    settings = json.loads((runs/'settings.json').read_text())
+    made = arm_config('convert', **{k: v for k, v in settings.items() if k != 'n'})
+    config = {k: v for k, v in vars(made).items() if k not in ('out', 'name',
+        'preset', 'seed')}
+    write_json(out/'info.json', dict(command=command, commit=commit(),
+        machine=machine() | dict(threads=1), note=note,
+        seeds=sorted({r['seed'] for r in rows}),
+        sampling='noise 1234 + seed, Euler 20 steps, guidance 3 on an eighth of n',
+        settings=settings, costs=cost, config=config, arms=arms | others))
 
 # %% ../../nbs/labs/conversion.ipynb #5051d83b
 def parser()->argparse.ArgumentParser: # One option per choice
     "The lab's command line."
-    counts = dict(seeds=(3, 'seeds for every arm'), steps=(300, 'optimiser steps'), n=(400, 'clips, and images, to measure a run on'), jobs=(1, 'runs at a time, one thread each'))
-    return lab_parser('conversion', 'VideoDiT, Tables 4 to 6, in miniature: about 40 minutes on one core.', counts,
-                      arms=some_of([*controls, *arms]), sweep=dict(action='store_true', help='instead, one seed of: ' + ', '.join(others)))
+    counts = dict(seeds=(3, 'seeds for every arm'), steps=(300, 'optimiser steps'),
+        n=(400, 'clips, and images, to measure a run on'),
+        jobs=(1, 'runs at a time, one thread each'))
+    return lab_parser('conversion',
+        'VideoDiT, Tables 4 to 6, in miniature: about 40 minutes on one core.',
+        counts,
+                      arms=some_of([*controls, *arms]),
+                      sweep=dict(action='store_true', help='instead, one seed of: '
+                      + ', '.join(others)))
 
+# %% ../../nbs/labs/conversion.ipynb #aebe437f
 def main(
     argv:list=None, # Arguments; None takes the command line's
 ):
     "The lab `align4gen_lab conversion`."
     a = parser().parse_args(argv)
     if not (a.runs/'costs.json').exists(): write_json(a.runs/'costs.json', costs())
-    run_jobs(one_run, all_jobs(1, tuple(others)) if a.sweep else all_jobs(a.seeds, a.arms), a.runs, a.jobs, n=a.n, steps=a.steps)
-    record(a.runs, a.out, ' '.join(['align4gen_lab conversion', *(argv or [])]), a.note)
+    run_jobs(one_run, all_jobs(1, tuple(others)) if a.sweep else all_jobs(a.seeds,
+        a.arms), a.runs, a.jobs, n=a.n, steps=a.steps)
+    record(a.runs, a.out, ' '.join(['align4gen_lab conversion', *(argv or [])]),
+        a.note)

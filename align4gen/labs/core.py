@@ -14,11 +14,16 @@ from pathlib import Path
 
 # %% ../../nbs/labs/core.ipynb #d35a9116
 labs = dict(
-    miniatures='train the miniature VAE, the teachers and the judge; about 20 minutes on two CPU cores',
-    evidence='baseline against each teacher and their fusion, curves and tables in results/',
-    faults='every metric against twelve faults, and against the number of clips; about 6 minutes on two CPU cores',
-    conversion='image model to video model: VideoDiT, Tables 4 to 6, and alignment; about 40 minutes on one CPU core',
-    autoencoders='DP-VAE and what it is compared with: VideoDiT, Tables 1 and 3; about 50 minutes on two CPU cores',
+    miniatures='train the miniature VAE, the teachers and the judge; about 20 '
+        'minutes on two CPU cores',
+    evidence='baseline against each teacher and their fusion, curves and tables '
+        'in results/',
+    faults='every metric against twelve faults, and against the number of clips; '
+        'about 6 minutes on two CPU cores',
+    conversion='image model to video model: VideoDiT, Tables 4 to 6, and '
+        'alignment; about 40 minutes on one CPU core',
+    autoencoders='DP-VAE and what it is compared with: VideoDiT, Tables 1 and 3; '
+        'about 50 minutes on two CPU cores',
 )
 
 # %% ../../nbs/labs/core.ipynb #01a4d7c6
@@ -26,7 +31,8 @@ def usage()->str: # Several lines
     "What `align4gen_lab --help` prints."
     width = max(map(len, labs))
     lines = [f'  {name:{width}}  {what}' for name, what in labs.items()]
-    return '\n'.join(['usage: align4gen_lab NAME [options]', '', 'Run an experiment of the book.', '', *lines, '',
+    return '\n'.join(['usage: align4gen_lab NAME [options]', '',
+        'Run an experiment of the book.', '', *lines, '',
                       'align4gen_lab NAME --help lists the options of one lab.'])
 
 # %% ../../nbs/labs/core.ipynb #d6c87ade
@@ -38,34 +44,47 @@ def align4gen_lab(
     if not argv or argv[0] in ('-h', '--help'): return print(usage())
     name, *rest = argv
     if name not in labs:
-        print(f"align4gen_lab: no lab {name!r}, there are {', '.join(labs)}", file=sys.stderr)
+        print(f"align4gen_lab: no lab {name!r}, there are {', '.join(labs)}",
+            file=sys.stderr)
         raise SystemExit(2)
     importlib.import_module(f'align4gen.labs.{name}').main(rest)
 
 # %% ../../nbs/labs/core.ipynb #e142b1a7
 def some_of(
     known:list|dict, # Names
-)->dict: # For `add_argument`; what is typed becomes a list
-    "An option for names with commas between them, all of them by default; one that is not known is the parser's error."
+)->dict: # For add_argument; what is typed becomes a list
+    """An option for names with commas between them, all of them by default; one
+    that is not known is the parser's error."""
     def chosen(typed):
         names = typed.split(',')
-        if odd := [x for x in names if x not in known]: raise argparse.ArgumentTypeError(f"no {odd[0]!r}, there are {', '.join(known)}")
+        if odd := [x for x in names if x not in known]:
+            raise argparse.ArgumentTypeError(
+                f"no {odd[0]!r}, there are {', '.join(known)}")
         return names
-    return dict(type=chosen, default=','.join(known), help='which ones; what was measured before stays')
+    return dict(type=chosen, default=','.join(known),
+        help='which ones; what was measured before stays')
 
 # %% ../../nbs/labs/core.ipynb #52d2d523
 def lab_parser(
     name:str, # Of the lab
     description:str, # One line
     counts:dict, # Option -> (default, help): whole numbers
-    **options:dict, # Option -> what `add_argument` wants; --runs, --out and --note come last, unless they are named here
+    # Option -> what add_argument wants; --runs, --out and --note come last, unless
+    # they are named here
+    **options:dict,
 )->argparse.ArgumentParser: # Runs go to runs/NAME, the record to results/NAME
     "The command line of one lab."
-    p = argparse.ArgumentParser(f'align4gen_lab {name}', description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for k, (value, text) in counts.items(): p.add_argument(f'--{k}', type=int, default=value, help=text)
-    shared = dict(runs=dict(type=Path, default=Path('runs')/name, help='folder for the runs'), out=dict(type=Path, default=Path('results')/name, help='folder for the record'),
-                  note=dict(default='', help='kept in info.json, e.g. what else the machine was doing'))
-    for k in options | shared: p.add_argument(f'--{k}', **shared.get(k, {}) | options.get(k, {}))
+    p = argparse.ArgumentParser(f'align4gen_lab {name}', description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    for k, (value, text) in counts.items():
+        p.add_argument(f'--{k}', type=int, default=value, help=text)
+    shared = dict(runs=dict(type=Path, default=Path('runs')/name,
+        help='folder for the runs'), out=dict(type=Path,
+        default=Path('results')/name, help='folder for the record'),
+                  note=dict(default='',
+                  help='kept in info.json, e.g. what else the machine was doing'))
+    for k in options | shared:
+        p.add_argument(f'--{k}', **shared.get(k, {}) | options.get(k, {}))
     return p
 
 # %% ../../nbs/labs/core.ipynb #2c49adf1
@@ -73,42 +92,57 @@ def claim_folder(
     runs:str|Path, # Folder of the runs; made if it is not there
     options:dict, # What all of them share
 )->Path: # The folder
-    "Write the options down, or check that they are those of the runs already there; ValueError if not."
-    said = Path(runs)/'settings.json'; said.parent.mkdir(parents=True, exist_ok=True)
-    if said.exists() and (before := json.loads(said.read_text())) != options: raise ValueError(f'{runs} holds runs with {before}, not {options}: choose another --runs')
+    """Write the options down, or check that they are those of the runs already
+    there; ValueError if not."""
+    said = Path(runs)/'settings.json'
+    said.parent.mkdir(parents=True, exist_ok=True)
+    if said.exists() and (before := json.loads(said.read_text())) != options:
+        raise ValueError(
+            f'{runs} holds runs with {before}, not {options}: choose another --runs')
     said.write_text(json.dumps(options, indent=1))
     return said.parent
 
 # %% ../../nbs/labs/core.ipynb #8d595773
 def on_one_thread(
-    one:callable, # As in `run_jobs`
+    one:callable, # As in run_jobs
     *job, # Passed on
     **options, # Likewise
 ): # What it gives
     "A run computes the same beside others as it does alone."
     import torch
-    threads = torch.get_num_threads(); torch.set_num_threads(1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try: return one(*job, **options)
     finally: torch.set_num_threads(threads)
 
 # %% ../../nbs/labs/core.ipynb #ce618b8c
 def run_jobs(
-    one:callable, # (arm, seed, runs, **options), leaves ARM-SEED.json in `runs`; a function of a module, so that other processes find it
+    # (arm, seed, runs, **options), leaves ARM-SEED.json in runs; a function of a
+    # module, so that other processes find it
+    one:callable,
     jobs:list, # (arm, seed), in the order in which they are begun
     runs:str|Path, # Folder
     processes:int=1, # At a time, one thread each; 1: in this one
-    done:callable=None, # (arm, seed): is nothing left to do? None: as soon as its file is there
+    # (arm, seed): is nothing left to do? None: as soon as its file is there
+    done:callable=None,
     **options, # For every job of the folder
 ):
     "Do what is not done yet."
-    runs = claim_folder(runs, options); done = done or (lambda arm, seed: (runs/f'{arm}-{seed}.json').exists())
+    runs = claim_folder(runs, options)
+    done = done or (lambda arm, seed: (runs/f'{arm}-{seed}.json').exists())
     todo = [job for job in jobs if not done(*job)]
-    def say(arm, seed): print(f'{time.strftime("%H:%M:%S")} {arm}-{seed} done', flush=True)
+    def say(arm, seed):
+        print(f'{time.strftime("%H:%M:%S")} {arm}-{seed} done', flush=True)
     if processes < 2:
-        for job in todo: on_one_thread(one, *job, runs, **options); say(*job)
+        for job in todo:
+            on_one_thread(one, *job, runs, **options)
+            say(*job)
         return
     with ProcessPoolExecutor(processes, mp_context=get_context('spawn')) as pool:
-        for job, left in [(job, pool.submit(on_one_thread, one, *job, runs, **options)) for job in todo]: left.result(); say(*job)
+        for job, left in [(job, pool.submit(on_one_thread, one, *job, runs,
+                **options)) for job in todo]:
+            left.result()
+            say(*job)
 
 # %% ../../nbs/labs/core.ipynb #f21ef0a4
 def mean_std(
@@ -116,7 +150,8 @@ def mean_std(
 )->tuple: # (mean, standard deviation with n-1), nan where there are too few
     "A mean, and how far single seeds are from it."
     v = [x for x in values if x is not None and x == x]
-    return (statistics.fmean(v) if v else float('nan')), (statistics.stdev(v) if len(v) > 1 else float('nan'))
+    return (statistics.fmean(v) if v else float('nan')), (statistics.stdev(v)
+        if len(v) > 1 else float('nan'))
 
 # %% ../../nbs/labs/core.ipynb #e8889ac5
 def summarise(
@@ -129,8 +164,11 @@ def summarise(
     out, key = [], lambda r: tuple(r[k] for k in by)
     for arm in dict.fromkeys(map(key, rows)):
         mine = [r for r in rows if key(r) == arm]
-        out.append(dict(zip(by, arm)) | {k: mine[0][k] for k in fixed} | dict(seeds=len(mine)))
-        for k in columns: out[-1] |= {f'{k}_{w}': round(v, 5) for w, v in zip(('mean', 'std'), mean_std([r[k] for r in mine]))}
+        out.append(dict(zip(by, arm)) | {k: mine[0][k] for k in fixed}
+            | dict(seeds=len(mine)))
+        for k in columns:
+            out[-1] |= {f'{k}_{w}': round(v, 5) for w, v in zip(('mean', 'std'),
+                mean_std([r[k] for r in mine]))}
     return out
 
 # %% ../../nbs/labs/core.ipynb #6187a89b
@@ -142,5 +180,6 @@ def paired(
 )->tuple: # (mean, standard deviation, list): differences of the same seed
     "What an arm changes."
     value = {(r['arm'], r['seed']): r[key] for r in rows}
-    found = [value[arm, s] - value[base, s] for a, s in value if a == arm and (base, s) in value]
+    found = [value[arm, s] - value[base, s] for a, s in value if a == arm
+        and (base, s) in value]
     return *mean_std(found), found

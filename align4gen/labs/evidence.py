@@ -26,7 +26,9 @@ arms = {
     'detail': dict(teachers='mini_mae'),
     'fusion': dict(teachers='mini_infonce,mini_mae'),
 }
-others = { # two controls (one was never trained, one knows the labels), the other kinds of encoder, and the pair that IICR prefers
+# two controls (one was never trained, one knows the labels), the other kinds of
+# encoder, and the pair that IICR prefers
+others = {
     'random': dict(teachers='mini_random'),
     'supervised': dict(teachers='mini_supervised'),
     'videomae': dict(teachers='mini_videomae'),
@@ -41,16 +43,25 @@ def measure(
     n:int=400, # Clips to generate at every checkpoint
     steps:int=20, # Steps of the sampler
 )->list: # One dict per checkpoint: step, denoise, read_rightly, frechet
-    "Read every checkpoint of a run: no guidance, the same noise, real test clips as reference."
+    """Read every checkpoint of a run: no guidance, the same noise, real test clips
+    as reference."""
     c, judge = run.config, encoders.load('mini_supervised')
-    real = MovingDigits('test', n=2048, frames=c.frames, size=c.resolution, background=c.background)
-    wanted, labels, log, rows = judge.clip_features(to_float(real.videos)), torch.arange(n) % 10, run.log, []
+    real = MovingDigits('test', n=2048, frames=c.frames, size=c.resolution,
+        background=c.background)
+    wanted, labels, log, rows = (judge.clip_features(to_float(real.videos)),
+        torch.arange(n) % 10, run.log, [])
     for checkpoint in run.checkpoints:
         step = int(checkpoint.name[5:])
-        with autocast(c.precision): videos = sample(run.model(step=step), n, labels, steps=steps, vae=run.vae, objective=run.objective, seed=1234, batch=100, progress=False)
-        late = [d for s, d in zip(log['step'], log['denoise']) if step-100 < s <= step]
-        rows.append(dict(step=step, denoise=sum(late) / len(late) if late else float("nan"), read_rightly=read_rightly(videos, labels, judge),
-                         frechet=frechet_distance(judge.clip_features(videos), wanted)))
+        with autocast(c.precision):
+            videos = sample(run.model(step=step), n, labels, steps=steps,
+                vae=run.vae, objective=run.objective, seed=1234, batch=100,
+                progress=False)
+        late = [d for s, d in zip(log['step'], log['denoise'])
+            if step-100 < s <= step]
+        rows.append(dict(step=step, denoise=sum(late) / len(late) if late
+            else float("nan"), read_rightly=read_rightly(videos, labels, judge),
+                         frechet=frechet_distance(judge.clip_features(videos),
+                         wanted)))
     return rows
 
 # %% ../../nbs/labs/evidence.ipynb #7de7dc60
@@ -63,11 +74,12 @@ def read_table(
     def value(s):
         try: return float(s) if '.' in s or 'e' in s or s == 'nan' else int(s)
         except ValueError: return s
-    with open(path, newline='') as f: return [{k: value(v) for k, v in row.items()} for row in csv.DictReader(f)]
+    with open(path, newline='') as f:
+        return [{k: value(v) for k, v in row.items()} for row in csv.DictReader(f)]
 
 # %% ../../nbs/labs/evidence.ipynb #a309a4aa
 def one_run(
-    arm:str, # Name in `arms` or `others`
+    arm:str, # Name in arms or others
     seed:int, # Of weights, order and noise
     runs:str|Path, # Folder for the run and for ARM-SEED.csv
     steps:int=1500, # Optimiser steps
@@ -75,13 +87,20 @@ def one_run(
     n:int=400, # Clips generated at every measurement
     **changes, # Other fields of TrainConfig
 )->Path: # The CSV file
-    "Train one arm with one seed and measure its checkpoints; what is finished is not done again, what was stopped goes on."
-    if arm not in arms | others: raise ValueError(f'arm {arm!r} is not one of {", ".join(arms | others)}')
-    name = f'{arm}-{seed}'; folder, table = Path(runs)/name, Path(runs)/f'{name}.csv'
+    """Train one arm with one seed and measure its checkpoints; what is finished is
+    not done again, what was stopped goes on."""
+    if arm not in arms | others:
+        raise ValueError(f'arm {arm!r} is not one of {", ".join(arms | others)}')
+    name = f'{arm}-{seed}'
+    folder, table = Path(runs)/name, Path(runs)/f'{name}.csv'
     if table.exists(): return table
-    settings = dict(seed=seed, steps=steps, checkpoint_every=every, keep=10_000, sample_every=0, judge='', out=str(runs), name=name) | (arms | others)[arm] | changes
-    run = train(resume=folder, progress=False) if folder.exists() else train('digits', progress=False, **settings)
-    write_table(table, [dict(arm=arm, seed=seed, **r) for r in measure(run, n)], columns)
+    settings = (dict(seed=seed, steps=steps, checkpoint_every=every, keep=10_000,
+        sample_every=0, judge='', out=str(runs), name=name) | (arms | others)[arm]
+        | changes)
+    run = (train(resume=folder, progress=False) if folder.exists()
+        else train('digits', progress=False, **settings))
+    write_table(table, [dict(arm=arm, seed=seed, **r) for r in measure(run, n)],
+        columns)
     return table
 
 # %% ../../nbs/labs/evidence.ipynb #9ac009eb
@@ -95,7 +114,8 @@ def steps_to_reach(
     if best[-1] > goal: return float('nan')
     i = int(np.argmax(best <= goal))
     if i == 0: return float(steps[0])
-    return float(steps[i-1] + (steps[i]-steps[i-1]) * (best[i-1]-goal) / (best[i-1]-best[i]))
+    return float(steps[i-1] + (steps[i]-steps[i-1]) * (best[i-1]-goal) / (
+        best[i-1]-best[i]))
 
 # %% ../../nbs/labs/evidence.ipynb #8aa66591
 def summarise(
@@ -105,14 +125,22 @@ def summarise(
     curves, out = defaultdict(list), []
     for r in rows: curves[r['arm'], r['seed']].append(r)
     for arm in dict.fromkeys(r['arm'] for r in rows):
-        found = defaultdict(list); seeds = [s for a, s in curves if a == arm]
+        found = defaultdict(list)
+        seeds = [s for a, s in curves if a == arm]
         for s in seeds:
             mine, base = curves[arm, s], curves.get(('baseline', s))
             for k in columns[3:]: found[k].append(mine[-1][k])
-            for key, sign, name in (('frechet', 1, 'speedup'), ('read_rightly', -1, 'speedup_reading'), ('denoise', 1, 'speedup_denoise')):
-                if base: found[name].append(base[-1]['step'] / steps_to_reach([r['step'] for r in mine], [sign*r[key] for r in mine], sign*base[-1][key]))
+            for key, sign, name in (('frechet', 1, 'speedup'), ('read_rightly', -1,
+                    'speedup_reading'), ('denoise', 1, 'speedup_denoise')):
+                if base:
+                    found[name].append(base[-1]['step'] / steps_to_reach([r['step']
+                        for r in mine], [sign*r[key] for r in mine],
+                        sign*base[-1][key]))
         row = dict(teacher=arm, seeds=len(seeds), steps=mine[-1]['step'])
-        for k, v in found.items(): row |= {f'{k}_mean': round(float(np.mean(v)), 4), f'{k}_std': round(float(np.std(v, ddof=1)), 4) if len(v) > 1 else float('nan')}
+        for k, v in found.items():
+            row |= {f'{k}_mean': round(float(np.mean(v)), 4),
+                f'{k}_std': round(float(np.std(v, ddof=1)), 4) if len(v) > 1
+                else float('nan')}
         out.append(row)
     return out
 
@@ -121,27 +149,41 @@ def commit()->str: # Short hash, '' outside a clone; '+' marks uncommitted chang
     "Which code made a result."
     def git(*a): return subprocess.run(['git', *a], capture_output=True, text=True)
     head = git('rev-parse', '--short', 'HEAD')
-    return '' if head.returncode else head.stdout.strip() + ('+' if git('status', '--porcelain', '--', 'align4gen').stdout.strip() else '')
+    return ('' if head.returncode else head.stdout.strip() + ('+' if git('status',
+        '--porcelain', '--', 'align4gen').stdout.strip() else ''))
 
+# %% ../../nbs/labs/evidence.ipynb #30335954
 def plain_config(
     run:Run, # An aligned one
 )->dict: # What other machines can use too
-    "The config that all aligned runs share, without the folder this one happened to lie in."
-    return {k: v for k, v in json.loads((run.path/'config.json').read_text()).items() if k not in ('out', 'name', 'preset', 'teachers', 'seed')}
+    """The config that all aligned runs share, without the folder this one happened
+    to lie in."""
+    return {k: v for k,
+        v in json.loads((run.path/'config.json').read_text()).items()
+        if k not in ('out', 'name', 'preset', 'teachers', 'seed')}
 
+# %% ../../nbs/labs/evidence.ipynb #4465abd0
 def record(
     runs:Path, # Where the runs are
     results:Path, # Where the record goes
     command:str, # What was typed
 ):
-    "Gather every finished run into curves.csv, losses.csv, summary.csv and info.json."
+    """Gather every finished run into curves.csv, losses.csv, summary.csv and
+    info.json."""
     tables = sorted(t for arm in arms for t in Path(runs).glob(f'{arm}-*.csv'))
-    rows = sorted((r for t in tables for r in read_table(t)), key=lambda r: (list(arms).index(r['arm']), r['seed'], r['step']))
-    losses = [dict(arm=r['arm'], seed=r['seed'], step=int(s), denoise=round(d, 5), cosine=round(k, 4)) for t in tables for r in read_table(t)[:1]
-              for log in [Run(t.with_suffix('')).log] for s, d, k in zip(log['step'], log['denoise'], log['cosine'])]
-    write_table(results/'curves.csv', rows, columns); write_table(results/'losses.csv', losses)
-    summary = summarise(rows); write_table(results/'summary.csv', summary, max(summary, key=len))
-    write_json(results/'info.json', dict(command=command, commit=commit(), machine=machine(), config=plain_config(Run(next(t.with_suffix('') for t in tables if not t.stem.startswith('baseline'))))))
+    rows = sorted((r for t in tables for r in read_table(t)),
+        key=lambda r: (list(arms).index(r['arm']), r['seed'], r['step']))
+    losses = [dict(arm=r['arm'], seed=r['seed'], step=int(s), denoise=round(d, 5),
+        cosine=round(k, 4)) for t in tables for r in read_table(t)[:1]
+              for log in [Run(t.with_suffix('')).log] for s, d,
+              k in zip(log['step'], log['denoise'], log['cosine'])]
+    write_table(results/'curves.csv', rows, columns)
+    write_table(results/'losses.csv', losses)
+    summary = summarise(rows)
+    write_table(results/'summary.csv', summary, max(summary, key=len))
+    write_json(results/'info.json', dict(command=command, commit=commit(),
+        machine=machine(), config=plain_config(Run(next(t.with_suffix('')
+        for t in tables if not t.stem.startswith('baseline'))))))
 
 # %% ../../nbs/labs/evidence.ipynb #1047bafb
 sweep_settings = ((.5, 2), (4., 2), (2., 0), (2., 4)) # (gamma, align_block)
@@ -151,16 +193,22 @@ def record_sweep(
     results:Path, # Where the record goes
 ):
     "Gather the finished runs of the sweep into sweep.csv."
-    tables = [(g, b, Path(runs)/f'gamma{g:g}-block{b}'/'fusion-0.csv') for g, b in sweep_settings]
-    rows = [dict(gamma=g, align_block=b, **r) for g, b, t in tables if t.exists() for r in read_table(t)]
+    tables = [(g, b, Path(runs)/f'gamma{g:g}-block{b}'/'fusion-0.csv') for g,
+        b in sweep_settings]
+    rows = [dict(gamma=g, align_block=b, **r) for g, b, t in tables if t.exists()
+        for r in read_table(t)]
     write_table(results/'sweep.csv', rows, ('gamma', 'align_block', *columns))
 
+# %% ../../nbs/labs/evidence.ipynb #ba30837a
 def record_others(
     runs:str|Path, # Where the runs are
     results:Path, # Where the record goes
 ):
-    "Gather the finished runs of the other teachers into others.csv, with the columns of curves.csv."
-    write_table(results/'others.csv', [r for arm in others for t in sorted(Path(runs).glob(f'{arm}-*.csv')) for r in read_table(t)], columns)
+    """Gather the finished runs of the other teachers into others.csv, with the
+    columns of curves.csv."""
+    write_table(results/'others.csv', [r for arm in others
+        for t in sorted(Path(runs).glob(f'{arm}-*.csv')) for r in read_table(t)],
+        columns)
 
 # %% ../../nbs/labs/evidence.ipynb #ea20f4e6
 def start_run(
@@ -170,22 +218,40 @@ def start_run(
 ):
     "One run in a process of its own, on one thread."
     print(f'{runs}/{name} ...', flush=True)
-    subprocess.run([sys.executable, '-c', 'from align4gen.labs.evidence import main; main()', f'--one={name}', f'--runs={runs}', *options], check=True, env=os.environ | dict(OMP_NUM_THREADS='1'))
+    subprocess.run([sys.executable, '-c',
+        'from align4gen.labs.evidence import main; main()', f'--one={name}',
+        f'--runs={runs}', *options], check=True, env=os.environ
+        | dict(OMP_NUM_THREADS='1'))
     print(f'{runs}/{name} done', flush=True)
 
 # %% ../../nbs/labs/evidence.ipynb #5d2aca11
 def parser()->argparse.ArgumentParser: # One option per choice
     "The lab's command line."
-    p = argparse.ArgumentParser('align4gen_lab evidence', description='Baseline, two teachers and their fusion, several seeds: about 40 minutes on two cores.', formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for name, value, text in (('seeds', 3, 'seeds for every arm'), ('steps', 1500, 'optimiser steps'), ('every', 300, 'steps between measurements'),
-                              ('n', 400, 'clips generated at every measurement'), ('jobs', 2, 'runs at a time, one thread each')): p.add_argument(f'--{name}', type=int, default=value, help=text)
-    p.add_argument('--gamma', type=float, help="weight of the alignment; none: the preset's")
-    p.add_argument('--align_block', type=int, help="tapped block; none: the preset's")
-    p.add_argument('--runs', type=Path, default=Path('runs/evidence'), help='folder for the runs')
-    p.add_argument('--out', type=Path, default=Path('results/evidence'), help='folder for the record')
-    p.add_argument('--sweep', action='store_true', help='instead, the fusion at other values of gamma and align_block')
-    p.add_argument('--others', action='store_true', help='instead, the other encoders as teachers: an untrained and a supervised one, video, two views, diffusion')
-    p.add_argument('--one', metavar='ARM-SEED', help='only this run, in this process')
+    p = argparse.ArgumentParser('align4gen_lab evidence',
+        description='Baseline, two teachers and their fusion, several seeds: '
+            'about 40 minutes on two cores.',
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    for name, value, text in (('seeds', 3, 'seeds for every arm'), ('steps', 1500,
+            'optimiser steps'), ('every', 300, 'steps between measurements'),
+                              ('n', 400, 'clips generated at every measurement'),
+                              ('jobs', 2, 'runs at a time, one thread each')):
+                                  p.add_argument(f'--{name}', type=int,
+                                      default=value, help=text)
+    p.add_argument('--gamma', type=float,
+        help="weight of the alignment; none: the preset's")
+    p.add_argument('--align_block', type=int,
+        help="tapped block; none: the preset's")
+    p.add_argument('--runs', type=Path, default=Path('runs/evidence'),
+        help='folder for the runs')
+    p.add_argument('--out', type=Path, default=Path('results/evidence'),
+        help='folder for the record')
+    p.add_argument('--sweep', action='store_true',
+        help='instead, the fusion at other values of gamma and align_block')
+    p.add_argument('--others', action='store_true',
+        help='instead, the other encoders as teachers: an untrained and a '
+            'supervised one, video, two views, diffusion')
+    p.add_argument('--one', metavar='ARM-SEED',
+        help='only this run, in this process')
     return p
 
 # %% ../../nbs/labs/evidence.ipynb #2126d154
@@ -193,16 +259,27 @@ def main(
     argv:list=None, # Arguments; None takes the command line's
 ):
     "The lab `align4gen_lab evidence`."
-    a = parser().parse_args(argv); typed = ' '.join(argv or [])
-    changes = {k: getattr(a, k) for k in ('gamma', 'align_block') if getattr(a, k) is not None}
+    a = parser().parse_args(argv)
+    typed = ' '.join(argv or [])
+    changes = {k: getattr(a, k) for k in ('gamma', 'align_block') if getattr(a,
+        k) is not None}
     if a.one:
-        arm, seed = a.one.rsplit('-', 1); torch.set_num_threads(1)
-        one_run(arm, int(seed), a.runs, a.steps, a.every, a.n, **(changes if arm != 'baseline' else {}))
+        arm, seed = a.one.rsplit('-', 1)
+        torch.set_num_threads(1)
+        one_run(arm, int(seed), a.runs, a.steps, a.every, a.n,
+            **(changes if arm != 'baseline' else {}))
         return
     common = [f'--{k}={getattr(a, k)}' for k in ('steps', 'every', 'n')]
-    if a.sweep: jobs = [('fusion-0', a.runs/'sweep'/f'gamma{g:g}-block{b}', [*common, f'--gamma={g}', f'--align_block={b}']) for g, b in sweep_settings]
-    else: jobs = [(f'{arm}-{s}', a.runs, [*common, *(f'--{k}={v}' for k, v in changes.items())]) for s in range(a.seeds) for arm in (others if a.others else arms)]
-    with ThreadPoolExecutor(a.jobs) as pool: [*pool.map(lambda job: start_run(*job), jobs)]
+    if a.sweep:
+        jobs = [('fusion-0', a.runs/'sweep'/f'gamma{g:g}-block{b}',
+            [*common, f'--gamma={g}', f'--align_block={b}']) for g,
+            b in sweep_settings]
+    else:
+        jobs = [(f'{arm}-{s}', a.runs, [*common, *(f'--{k}={v}' for k,
+            v in changes.items())]) for s in range(a.seeds) for arm in (others
+            if a.others else arms)]
+    with ThreadPoolExecutor(a.jobs) as pool:
+        [*pool.map(lambda job: start_run(*job), jobs)]
     if a.sweep: record_sweep(a.runs/'sweep', a.out)
     elif a.others: record_others(a.runs, a.out)
     else: record(a.runs, a.out, f'align4gen_lab evidence {typed}'.strip())

@@ -25,7 +25,8 @@ from scipy.stats import spearmanr
 from torchvision.transforms.v2.functional import gaussian_blur
 from tqdm.auto import tqdm
 from .. import encoders, metrics
-from ..data import MovingDigits, replace_file, to_float, write_json, write_table
+from align4gen.data import (MovingDigits, replace_file, to_float, write_json,
+    write_table)
 from ..frechet import frechet_distance
 from .core import claim_folder, lab_parser, run_jobs, some_of
 from .evidence import commit
@@ -38,20 +39,28 @@ class Fault:
     name: str
     kind: str # 'frames', 'motion' or 'variety': what it breaks
     what: str # One line
-    apply: Callable # (videos, severity, generator, labels) -> videos, the same shape
+    # (videos, severity, generator, labels) -> videos, the same shape
+    apply: Callable
     paired: bool = True # Clip i still comes from clip i
     def __call__(self,
         videos:torch.Tensor, # n t c h w in [-1, 1]
         severity:float, # In [0, 1]
-        seed:int=0, # Of what is drawn; equal seeds draw the same fault, whatever the severity
+        # Of what is drawn; equal seeds draw the same fault, whatever the severity
+        seed:int=0,
         labels:torch.Tensor=None, # int64 n, for faults of variety
-    )->torch.Tensor: # The same shape, in [-1, 1]; at severity 0 `videos` itself
-        "Break the videos. ValueError if the severity is out of range or labels are missing."
+    )->torch.Tensor: # The same shape, in [-1, 1]; at severity 0 videos itself
+        """Break the videos. ValueError if the severity is out of range or labels
+        are missing."""
         metrics.check_videos(videos)
-        if not 0 <= severity <= 1: raise ValueError(f'severity is from 0 (nothing) to 1, not {severity}')
-        if not self.paired and (labels is None or len(labels) != len(videos)): raise ValueError(f'{self.name} needs one label per clip: labels=..., int64 of length {len(videos)}')
+        if not 0 <= severity <= 1:
+            raise ValueError(f'severity is from 0 (nothing) to 1, not {severity}')
+        if not self.paired and (labels is None or len(labels) != len(videos)):
+            raise ValueError(
+                f'{self.name} needs one label per clip: labels=..., int64 of '
+                f'length {len(videos)}')
         if severity == 0: return videos
-        return self.apply(videos, severity, torch.Generator().manual_seed(seed), labels).clamp(-1, 1)
+        return self.apply(videos, severity, torch.Generator().manual_seed(seed),
+            labels).clamp(-1, 1)
 
 faults = {}
 
@@ -60,7 +69,8 @@ def fault(
     kind:str, # 'frames', 'motion' or 'variety'
     paired:bool=True, # Clip i still comes from clip i
 )->Callable: # A decorator
-    "Register a function as a fault under its own name; the docstring says what it does."
+    """Register a function as a fault under its own name; the docstring says what
+    it does."""
     def keep(f):
         faults[f.__name__] = Fault(f.__name__, kind, f.__doc__, f, paired)
         return faults[f.__name__]
@@ -68,18 +78,24 @@ def fault(
 
 # %% ../../nbs/labs/faults.ipynb #7bb1a562
 @fault('frames')
-def noise(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
+def noise(videos:torch.Tensor, severity:float, generator:torch.Generator,
+    labels:torch.Tensor|None)->torch.Tensor:
     "Gaussian noise on every pixel, up to a quarter of the range."
     return videos + .5*severity*torch.randn(videos.shape, generator=generator)
 
+# %% ../../nbs/labs/faults.ipynb #4cb67de2
 @fault('frames')
-def blur(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
+def blur(videos:torch.Tensor, severity:float, generator:torch.Generator,
+    labels:torch.Tensor|None)->torch.Tensor:
     "Gaussian blur, sigma up to an eighth of the frame's side."
     h = videos.shape[-1]
-    return gaussian_blur(videos.flatten(0, 1), 2*(3*h//8) + 1, severity*h/8).view_as(videos)
+    return gaussian_blur(videos.flatten(0, 1), 2*(3*h//8) + 1,
+        severity*h/8).view_as(videos)
 
+# %% ../../nbs/labs/faults.ipynb #b4b37278
 @fault('frames')
-def fade(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
+def fade(videos:torch.Tensor, severity:float, generator:torch.Generator,
+    labels:torch.Tensor|None)->torch.Tensor:
     "Contrast lost towards mid-grey, up to four fifths of it."
     return videos * (1 - .8*severity)
 
@@ -92,40 +108,55 @@ def colour_casts(
     "Random shifts of the three channels, up to .8 of the range's half."
     return .8*severity*(2*torch.rand(*shape, 3, 1, 1, generator=generator) - 1)
 
+# %% ../../nbs/labs/faults.ipynb #d58c052d
 def bend(
     videos:torch.Tensor, # n t c h w
     severity:float, # Scales the field
-    fields:torch.Tensor, # n t 2 4 4, standard normal: displacements at a coarse grid, one field per frame
+    # n t 2 4 4, standard normal: displacements at a coarse grid, one field per
+    # frame
+    fields:torch.Tensor,
 )->torch.Tensor: # n t c h w
-    "Move pixels along smooth fields: deviation up to a tenth of the frame's side at the coarse points."
+    """Move pixels along smooth fields: deviation up to a tenth of the frame's side
+    at the coarse points."""
     n, t, c, h, w = videos.shape
-    field = F.interpolate(fields.flatten(0, 1), size=(h, w), mode='bicubic', align_corners=True)
-    y, x = torch.meshgrid(*((2*torch.arange(s) + 1)/s - 1 for s in (h, w)), indexing='ij')
-    grid = torch.stack([x, y], -1) + .2*severity*rearrange(field, 'n k h w -> n h w k')
-    return F.grid_sample(videos.flatten(0, 1), grid.to(videos), padding_mode='border', align_corners=False).view_as(videos)
+    field = F.interpolate(fields.flatten(0, 1), size=(h, w), mode='bicubic',
+        align_corners=True)
+    y, x = torch.meshgrid(*((2*torch.arange(s) + 1)/s - 1 for s in (h, w)),
+        indexing='ij')
+    grid = (torch.stack([x, y], -1) + .2*severity*rearrange(field,
+        'n k h w -> n h w k'))
+    return F.grid_sample(videos.flatten(0, 1), grid.to(videos),
+        padding_mode='border', align_corners=False).view_as(videos)
 
 # %% ../../nbs/labs/faults.ipynb #05ce4bd7
 @fault('frames')
-def cast(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
+def cast(videos:torch.Tensor, severity:float, generator:torch.Generator,
+    labels:torch.Tensor|None)->torch.Tensor:
     "A random colour cast, the same for all frames of a clip."
     return videos + colour_casts((len(videos), 1), severity, generator)
 
+# %% ../../nbs/labs/faults.ipynb #bc381067
 @fault('frames')
-def warp(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
+def warp(videos:torch.Tensor, severity:float, generator:torch.Generator,
+    labels:torch.Tensor|None)->torch.Tensor:
     "A smooth random distortion, the same for all frames of a clip."
     fields = torch.randn(len(videos), 1, 2, 4, 4, generator=generator)
     return bend(videos, severity, fields.expand(-1, videos.shape[1], -1, -1, -1))
 
 # %% ../../nbs/labs/faults.ipynb #7b2df1ab
 @fault('motion')
-def flicker(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
+def flicker(videos:torch.Tensor, severity:float, generator:torch.Generator,
+    labels:torch.Tensor|None)->torch.Tensor:
     "A random colour cast, another one for every frame."
     return videos + colour_casts(videos.shape[:2], severity, generator)
 
+# %% ../../nbs/labs/faults.ipynb #96698077
 @fault('motion')
-def wobble(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
+def wobble(videos:torch.Tensor, severity:float, generator:torch.Generator,
+    labels:torch.Tensor|None)->torch.Tensor:
     "A smooth random distortion, another one for every frame."
-    return bend(videos, severity, torch.randn(*videos.shape[:2], 2, 4, 4, generator=generator))
+    return bend(videos, severity, torch.randn(*videos.shape[:2], 2, 4, 4,
+        generator=generator))
 
 # %% ../../nbs/labs/faults.ipynb #8b7bb794
 def cycle_some(
@@ -137,17 +168,22 @@ def cycle_some(
     index[moved] = moved.roll(-1)
     return index
 
+# %% ../../nbs/labs/faults.ipynb #a4297fe8
 @fault('motion')
-def shuffle(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
+def shuffle(videos:torch.Tensor, severity:float, generator:torch.Generator,
+    labels:torch.Tensor|None)->torch.Tensor:
     "A share of the frames change places at random."
     n, t = videos.shape[:2]
     orders = torch.rand(n, t, generator=generator).argsort(1)
     index = torch.stack([cycle_some(o, round(severity*t)) for o in orders])
     return videos[torch.arange(n)[:, None], index]
 
+# %% ../../nbs/labs/faults.ipynb #32ab9881
 @fault('motion')
-def freeze(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor|None)->torch.Tensor:
-    "The clip stops, and its last moving frame is repeated; at severity 1 it never moves."
+def freeze(videos:torch.Tensor, severity:float, generator:torch.Generator,
+    labels:torch.Tensor|None)->torch.Tensor:
+    """The clip stops, and its last moving frame is repeated; at severity 1 it
+    never moves."""
     last = round((1 - severity)*(videos.shape[1] - 1))
     return videos[:, torch.arange(videos.shape[1]).clamp(max=last)]
 
@@ -158,9 +194,11 @@ def repeat_kept(
     generator:torch.Generator, # Draws what fills up
 )->torch.Tensor: # n t c h w, made of kept clips only
     "Fill the places of all other clips with kept ones, drawn at random."
-    index, lost = torch.arange(len(videos)), torch.ones(len(videos), dtype=torch.bool)
+    index, lost = (torch.arange(len(videos)), torch.ones(len(videos),
+        dtype=torch.bool))
     lost[keep] = False
-    index[lost] = keep[torch.randint(len(keep), (int(lost.sum()),), generator=generator)]
+    index[lost] = keep[torch.randint(len(keep), (int(lost.sum()),),
+        generator=generator)]
     return videos[index]
 
 # %% ../../nbs/labs/faults.ipynb #a4472a85
@@ -169,38 +207,56 @@ def ranks(
     generator:torch.Generator, # Draws the order
 )->torch.Tensor: # n: 0 for one clip of every class, 1 for another one, ...
     "A random place for every clip in the queue of its class."
-    order, out = torch.randperm(len(labels), generator=generator), torch.empty_like(labels)
-    for c in labels.unique(): mine = order[labels[order] == c]; out[mine] = torch.arange(len(mine))
+    order, out = (torch.randperm(len(labels), generator=generator),
+        torch.empty_like(labels))
+    for c in labels.unique():
+        mine = order[labels[order] == c]
+        out[mine] = torch.arange(len(mine))
     return out
 
+# %% ../../nbs/labs/faults.ipynb #1f2cedf5
 @fault('variety', paired=False)
-def repeat(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor)->torch.Tensor:
-    "Fewer different clips, repeated; at severity 1 a tenth of them. All classes stay."
+def repeat(videos:torch.Tensor, severity:float, generator:torch.Generator,
+    labels:torch.Tensor)->torch.Tensor:
+    """Fewer different clips, repeated; at severity 1 a tenth of them. All classes
+    stay."""
     keep = round(len(videos)*(1 - .9*severity))
-    return repeat_kept(videos, ranks(labels, generator).argsort(stable=True)[:keep], generator)
+    return repeat_kept(videos, ranks(labels, generator).argsort(stable=True)[:keep],
+        generator)
 
+# %% ../../nbs/labs/faults.ipynb #a3a74bac
 @fault('variety', paired=False)
-def missing(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor)->torch.Tensor:
-    "Fewer classes; at severity 1 a tenth of them. The others are repeated to fill up."
-    classes = labels.unique(); classes = classes[torch.randperm(len(classes), generator=generator)]
+def missing(videos:torch.Tensor, severity:float, generator:torch.Generator,
+    labels:torch.Tensor)->torch.Tensor:
+    """Fewer classes; at severity 1 a tenth of them. The others are repeated to
+    fill up."""
+    classes = labels.unique()
+    classes = classes[torch.randperm(len(classes), generator=generator)]
     keep = classes[:max(1, round(len(classes)*(1 - .9*severity)))]
     return repeat_kept(videos, torch.isin(labels, keep).nonzero()[:, 0], generator)
 
+# %% ../../nbs/labs/faults.ipynb #dc8f4c43
 @fault('variety', paired=False)
-def collapse(videos:torch.Tensor, severity:float, generator:torch.Generator, labels:torch.Tensor)->torch.Tensor:
-    "Fewer different clips in every class; at severity 1 a single one, always the same."
+def collapse(videos:torch.Tensor, severity:float, generator:torch.Generator,
+    labels:torch.Tensor)->torch.Tensor:
+    """Fewer different clips in every class; at severity 1 a single one, always the
+    same."""
     per_class = len(videos) / len(labels.unique())
     rank = ranks(labels, generator)
-    kept = [((labels == c) & (rank < per_class**(1 - severity) - 1e-6)).nonzero()[:, 0] for c in labels.unique()]
+    kept = [((labels == c) & (rank < per_class**(1 - severity) - 1e-6)).nonzero()[:,
+        0] for c in labels.unique()]
     out = torch.empty_like(videos)
-    for c, keep in zip(labels.unique(), kept): out[labels == c] = videos[keep[torch.arange(int((labels == c).sum())) % len(keep)]]
+    for c, keep in zip(labels.unique(), kept):
+        out[labels == c] = videos[keep[torch.arange(int((labels == c).sum())) % len(
+            keep)]]
     return out
 
 # %% ../../nbs/labs/faults.ipynb #12b40c82
 def steps_extractor(
     name:str='mini_croco', # An encoder
 )->metrics.Extractor: # n t c h w -> n d
-    "How far an encoder's tokens move from frame to frame, channel by channel, on average over places and times."
+    """How far an encoder's tokens move from frame to frame, channel by channel, on
+    average over places and times."""
     encoder, eyes = encoders.load(name), metrics.encoder_extractor(name)
     def run(videos):
         tokens = encoder(videos)
@@ -211,10 +267,15 @@ def steps_extractor(
 facts = dict(data='MovingDigits', split='test', stride=1)
 image_eyes = ('mini_supervised', 'mini_mae', 'mini_croco')
 
-panel = {f'fvd {e}': partial(metrics.load, 'fvd-mini', extractor=e, **facts) for e in ('mini_videomae', *image_eyes)} | {
-    'fvd mini_croco steps': lambda: metrics.Frechet('fvd-mini', steps_extractor(), **facts),
-    'fid': partial(metrics.load, 'fid-mini', **facts), 'is': partial(metrics.load, 'is-mini', splits=1, **facts),
-    'clip': partial(metrics.load, 'clip-mini', **facts), 'psnr': partial(metrics.load, 'psnr', **facts), 'ssim': partial(metrics.load, 'ssim', **facts)}
+panel = {f'fvd {e}': partial(metrics.load, 'fvd-mini', extractor=e, **facts)
+    for e in ('mini_videomae', *image_eyes)} | {
+    'fvd mini_croco steps': lambda: metrics.Frechet('fvd-mini', steps_extractor(),
+    **facts),
+    'fid': partial(metrics.load, 'fid-mini', **facts), 'is': partial(metrics.load,
+    'is-mini', splits=1, **facts),
+    'clip': partial(metrics.load, 'clip-mini', **facts),
+    'psnr': partial(metrics.load, 'psnr', **facts), 'ssim': partial(metrics.load,
+    'ssim', **facts)}
 
 # %% ../../nbs/labs/faults.ipynb #eff75928
 def real_clips(
@@ -223,24 +284,32 @@ def real_clips(
     "The real clips that everything is compared with."
     return to_float(MovingDigits('test', n=n, seed=0).videos)
 
+# %% ../../nbs/labs/faults.ipynb #b36b3c76
 def real_state(
-    label:str, # In `panel`
+    label:str, # In panel
     folder:str|Path, # Where it is kept
     n:int=2048, # Reference clips
 )->dict: # Name -> tensor; empty: this metric wants none
-    "What a metric knows after it saw the real clips; read from the folder, or made once."
-    path, metric = Path(folder)/f"real-{label.replace(' ', '-')}.safetensors", panel[label]()
+    """What a metric knows after it saw the real clips; read from the folder, or
+    made once."""
+    path, metric = (Path(folder)/f"real-{label.replace(' ', '-')}.safetensors",
+        panel[label]())
     if not hasattr(metric, 'real'): return {}
-    if not path.exists(): state = metric.update(real_clips(n), real=True).state(); replace_file(path, lambda part: save_file(state, part))
+    if not path.exists():
+        state = metric.update(real_clips(n), real=True).state()
+        replace_file(path, lambda part: save_file(state, part))
     return load_file(path)
 
+# %% ../../nbs/labs/faults.ipynb #ef16364e
 class Panel:
     "All metrics, each having seen the real clips and nothing else."
     def __init__(self,
         folder:str|Path, # For the statistics of the real clips
-        labels:tuple=None, # In `panel`; None: all
+        labels:tuple=None, # In panel; None: all
         n_real:int=2048, # Reference clips
-    ): self.metrics = {k: (panel[k](), real_state(k, folder, n_real)) for k in (panel if labels is None else labels)}
+    ):
+        self.metrics = {k: (panel[k](), real_state(k, folder, n_real))
+            for k in (panel if labels is None else labels)}
     def __call__(self,
         videos:torch.Tensor, # n t c h w in [-1, 1]
         clean:torch.Tensor=None, # What they were before; None: there are no pairs
@@ -252,7 +321,8 @@ class Panel:
             metric.reset()
             if state: metric.from_state(state)
             if metric.needs == 'pairs' and clean is None: continue
-            out[label] = metric.describe(**facts).update(videos, *([clean] if metric.needs == 'pairs' else [])).compute()
+            out[label] = metric.describe(**facts).update(videos,
+                *([clean] if metric.needs == 'pairs' else [])).compute()
         return out
 
 # %% ../../nbs/labs/faults.ipynb #18dc8a33
@@ -261,7 +331,8 @@ def expected_floor(
     n:int, # Clips in one set
     m:int, # And in the other
 )->float: # Squared distance
-    "What two sets from the same Gaussian are apart on average, though they should not be."
+    """What two sets from the same Gaussian are apart on average, though they
+    should not be."""
     v = torch.linalg.eigvalsh(cov.double()).clamp(min=1e-12)
     pairs = v[:, None]*v / (v[:, None] + v)
     return (1/n + 1/m) * (v.sum() + (pairs.sum() + pairs.trace())/2).item()
@@ -274,41 +345,56 @@ def extrapolate(
     draws:int=4, # Random subsets of each size
     seed:int=0, # Of the subsets
 )->float: # May come out a little below 0
-    "The Fréchet distance that infinitely many clips would give: a straight line through several sizes against 1/n."
+    """The Fréchet distance that infinitely many clips would give: a straight line
+    through several sizes against 1/n."""
     g, n = torch.Generator().manual_seed(seed), min(len(a), len(b))
     some = lambda x, k: x[torch.randperm(len(x), generator=g)[:k]]
     sizes = np.repeat(np.linspace(n/2, n, points).round().astype(int), draws)
-    return float(np.polyfit(1/sizes, [frechet_distance(some(a, k), some(b, k)) for k in sizes], 1)[1])
+    return float(np.polyfit(1/sizes, [frechet_distance(some(a, k), some(b, k))
+        for k in sizes], 1)[1])
 
 # %% ../../nbs/labs/faults.ipynb #aae2c98e
 sizes = (64, 128, 256, 512, 1024, 2048)
 
 def size_rows(
-    label:str, # A metric of `panel` with an extractor
+    label:str, # A metric of panel with an extractor
     seed:int, # Of the clips
     real:torch.Tensor, # n d features of the reference
     severity:float=1/3, # Of the blur
 )->list: # Dicts: metric, seed, clips ('real' or 'blurred'), n, plain, extrapolated, floor
-    "How a Fréchet distance depends on the number of clips, for clips without any fault and for blurred ones."
-    eyes, rows, videos = panel[label]().extractor, [], to_float(MovingDigits('test', n=max(sizes), seed=100 + seed).videos)
+    """How a Fréchet distance depends on the number of clips, for clips without any
+    fault and for blurred ones."""
+    eyes, rows, videos = (panel[label]().extractor, [],
+        to_float(MovingDigits('test', n=max(sizes), seed=100 + seed).videos))
     cov = torch.cov(real.double().T)
-    for clips, v in (('real', videos), ('blurred', faults['blur'](videos, severity))):
+    for clips, v in (('real', videos), ('blurred', faults['blur'](videos,
+            severity))):
         f = eyes(v)
-        for n in sizes: rows.append(dict(metric=label, seed=seed, clips=clips, n=n, plain=frechet_distance(f[:n], real),
-                                         extrapolated=extrapolate(f[:n], real), floor=expected_floor(cov, n, len(real))))
+        for n in sizes:
+            rows.append(dict(metric=label, seed=seed, clips=clips, n=n,
+                plain=frechet_distance(f[:n], real),
+                                         extrapolated=extrapolate(f[:n], real),
+                                         floor=expected_floor(cov, n, len(real))))
     return rows
 
 # %% ../../nbs/labs/faults.ipynb #49e688f0
 order_blind = (*(f'fvd {e}' for e in image_eyes), 'fid', 'is')
-all_fvd = ('fvd mini_videomae', *(f'fvd {e}' for e in image_eyes), 'fvd mini_croco steps')
+all_fvd = ('fvd mini_videomae', *(f'fvd {e}' for e in image_eyes),
+    'fvd mini_croco steps')
 
 demands = [ # metrics, faults, which way, how surely, why
-    (('psnr',), ('noise', 'cast', 'flicker', 'fade'), 'falls', 'exact', 'every pixel moves further the same way, up to the end of the range'),
-    (order_blind, ('shuffle',), 'stays', 'exact', 'an average over frames does not know their order'),
-    (('clip',), ('freeze',), 'rises', 'mean', 'frames that are equal are as similar as can be (eq. 18 is 1 at the end)'),
+    (('psnr',), ('noise', 'cast', 'flicker', 'fade'), 'falls', 'exact',
+    'every pixel moves further the same way, up to the end of the range'),
+    (order_blind, ('shuffle',), 'stays', 'exact',
+    'an average over frames does not know their order'),
+    (('clip',), ('freeze',), 'rises', 'mean',
+    'frames that are equal are as similar as can be (eq. 18 is 1 at the end)'),
     (('is',), ('missing',), 'falls', 'mean', 'k classes cannot give more than k'),
-    (all_fvd + ('fid',), ('repeat', 'collapse'), 'rises', 'mean', 'fewer different clips: less spread, and a higher floor'),
-    (('fvd mini_videomae', *(f'fvd {e}' for e in image_eyes), 'fid'), ('noise', 'blur', 'fade'), 'rises', 'wanted', 'worse frames: what these metrics were made for'),
+    (all_fvd + ('fid',), ('repeat', 'collapse'), 'rises', 'mean',
+    'fewer different clips: less spread, and a higher floor'),
+    (('fvd mini_videomae', *(f'fvd {e}' for e in image_eyes), 'fid'),
+    ('noise', 'blur', 'fade'), 'rises', 'wanted',
+    'worse frames: what these metrics were made for'),
 ]
 
 def follow(
@@ -316,26 +402,32 @@ def follow(
     values:list, # As many
     way:str, # 'rises', 'falls' or 'stays'
 )->bool:
-    "Does a metric do what is demanded? Strictly one way at every step, or no step at all (up to rounding)."
+    """Does a metric do what is demanded? Strictly one way at every step, or no
+    step at all (up to rounding)."""
     if way == 'stays': return bool(np.ptp(values) <= 1e-3*max(1e-3, abs(values[0])))
-    return bool(spearmanr(severities, values)[0]*(1 if way == 'rises' else -1) > 1 - 1e-9)
+    return bool(spearmanr(severities, values)[0]*(1 if way == 'rises'
+        else -1) > 1 - 1e-9)
 
 # %% ../../nbs/labs/faults.ipynb #31bdfdbd
 severities = (1/3, 2/3, 1.)
 
 def set_rows(
-    name:str, # In `faults`, or 'real'
+    name:str, # In faults, or 'real'
     seed:int, # Of the clips and of the fault
     measure:Panel, # The metrics
     n:int=256, # Clips
 )->dict: # Label -> dicts: metric, fault, severity, seed, value, std, protocol; an empty list where a metric cannot be asked
     "One fault at all severities, on the clips of one seed."
     data = MovingDigits('test', n=n, seed=1 + seed)
-    clean, rows, real = to_float(data.videos), {label: [] for label in measure.metrics}, name == 'real'
+    clean, rows, real = (to_float(data.videos),
+        {label: [] for label in measure.metrics}, name == 'real')
     for s in (0.,) if real else severities:
-        broken = clean if real else faults[name](clean, s, seed=seed, labels=data.labels)
-        for label, r in measure(broken, clean if real or faults[name].paired else None, seed=1 + seed).items():
-            rows[label].append(dict(metric=label, fault=name, severity=round(s, 4), seed=seed, value=r.value, std=r.std, protocol=r.protocol))
+        broken = (clean if real else faults[name](clean, s, seed=seed,
+            labels=data.labels))
+        for label, r in measure(broken, clean if real or faults[name].paired
+                else None, seed=1 + seed).items():
+            rows[label].append(dict(metric=label, fault=name, severity=round(s, 4),
+                seed=seed, value=r.value, std=r.std, protocol=r.protocol))
     return rows
 
 # %% ../../nbs/labs/faults.ipynb #e25d0801
@@ -345,13 +437,14 @@ sized = ('fvd mini_videomae', 'fvd mini_supervised')
 def worker_panel(
     folder:str, # Runs
     n_real:int, # Reference clips
-    labels:tuple, # In `panel`
+    labels:tuple, # In panel
 )->Panel: # The same one as long as the same is asked for
     "A process opens its metrics once, not for every set of clips."
     return Panel(folder, labels, n_real)
 
+# %% ../../nbs/labs/faults.ipynb #06e6e83b
 def measured(
-    name:str, # As for `set_rows`; or 'sizes'
+    name:str, # As for set_rows; or 'sizes'
     seed:int, # Of the clips
     folder:str|Path, # Runs
 )->dict: # Label -> rows; empty: nothing yet
@@ -359,131 +452,183 @@ def measured(
     path = Path(folder)/f'{name}-{seed}.json'
     return json.loads(path.read_text()) if path.exists() else {}
 
+# %% ../../nbs/labs/faults.ipynb #b7571d67
 def unknown(
-    name:str, # As for `set_rows`; or 'sizes'
+    name:str, # As for set_rows; or 'sizes'
     seed:int, # Of the clips
     folder:str|Path, # Runs
-    labels:list, # In `panel`
+    labels:list, # In panel
 )->tuple: # Some of the labels
     "Which metrics a set of clips still has to be measured with."
     known = measured(name, seed, folder)
-    return tuple(l for l in labels if l not in known and (l in sized or name != 'sizes'))
+    return tuple(l for l in labels if l not in known and (l in sized
+        or name != 'sizes'))
 
+# %% ../../nbs/labs/faults.ipynb #aa155f7d
 def one_job(
-    name:str, # As for `set_rows`; or 'sizes'
+    name:str, # As for set_rows; or 'sizes'
     seed:int, # Of the clips
     folder:str|Path, # Runs; the result is NAME-SEED.json there
-    labels:list, # In `panel`
+    labels:list, # In panel
     n:int=256, # Clips in a set
     n_real:int=2048, # Reference clips
 )->Path: # The file
     "Measure one set of clips, with the metrics that do not know it yet."
     labels = unknown(name, seed, folder, labels)
-    if name == 'sizes': rows = {label: size_rows(label, seed, panel[label]().extractor(real_clips(n_real))) for label in labels}
+    if name == 'sizes':
+        rows = {label: size_rows(label, seed,
+            panel[label]().extractor(real_clips(n_real))) for label in labels}
     else: rows = set_rows(name, seed, worker_panel(str(folder), n_real, labels), n)
-    return write_json(Path(folder)/f'{name}-{seed}.json', measured(name, seed, folder) | rows)
+    return write_json(Path(folder)/f'{name}-{seed}.json', measured(name, seed,
+        folder) | rows)
 
 # %% ../../nbs/labs/faults.ipynb #2c4e2cf3
 def all_jobs(
     seeds:int=3, # For every fault
-    floors:int=8, # Sets of real clips, at least `seeds`
-)->list: # (name, seed), for `one_job`
+    floors:int=8, # Sets of real clips, at least seeds
+)->list: # (name, seed), for one_job
     "Everything there is to measure."
-    return [*(('real', s) for s in range(max(seeds, floors))), *((f, s) for s in range(seeds) for f in faults), *(('sizes', s) for s in range(seeds))]
+    return [*(('real', s) for s in range(max(seeds, floors))),
+        *((f, s) for s in range(seeds) for f in faults), *(('sizes', s)
+        for s in range(seeds))]
 
+# %% ../../nbs/labs/faults.ipynb #f24dd34d
 def measure_all(
     jobs:list, # (name, seed)
     folder:str|Path, # Runs
     processes:int=2, # At a time, one thread each; 1: in this one
     labels:tuple=tuple(panel), # Metrics
-    **options, # `n`, `n_real`: all jobs of a folder share them
+    **options, # n, n_real: all jobs of a folder share them
 ):
-    "First the real clips, which all sets are compared with, then what is not known yet. ValueError if the folder belongs to other settings."
-    claim_folder(folder, options); done = lambda *job: not unknown(*job, folder, labels)
-    for label in tqdm(labels, 'real clips', disable=all(done(*j) for j in jobs)): real_state(label, folder, options['n_real'])
-    run_jobs(partial(one_job, labels=labels), jobs, folder, processes, done, **options)
+    """First the real clips, which all sets are compared with, then what is not
+    known yet. ValueError if the folder belongs to other settings."""
+    claim_folder(folder, options)
+    done = lambda *job: not unknown(*job, folder, labels)
+    for label in tqdm(labels, 'real clips', disable=all(done(*j) for j in jobs)):
+        real_state(label, folder, options['n_real'])
+    run_jobs(partial(one_job, labels=labels), jobs, folder, processes, done,
+        **options)
 
 # %% ../../nbs/labs/faults.ipynb #1088e184
 def record(
     jobs:list, # (name, seed)
-    runs:Path, # Where `measure_all` left them
+    runs:Path, # Where measure_all left them
     out:Path, # Where the record goes
     command:str, # What was typed
     note:str='', # About the machine
 ):
     "Gather everything into matrix.csv, sizes.csv, protocols.json and info.json."
-    rows = [(name, r) for name, seed in jobs for label in panel for r in measured(name, seed, runs).get(label, [])]
-    short = lambda r: {k: float(f'{v:.8g}') if isinstance(v, float) else v for k, v in r.items() if k != 'protocol'}
+    rows = [(name, r) for name, seed in jobs for label in panel
+        for r in measured(name, seed, runs).get(label, [])]
+    short = lambda r: {k: float(f'{v:.8g}') if isinstance(v, float) else v for k,
+        v in r.items() if k != 'protocol'}
     write_table(out/'matrix.csv', [short(r) for name, r in rows if name != 'sizes'])
-    if size := [short(r) for name, r in rows if name == 'sizes']: write_table(out/'sizes.csv', size)
-    write_json(out/'protocols.json', {r['metric']: {k: v for k, v in r['protocol'].items() if k != 'seed'} for _, r in rows if 'protocol' in r})
-    write_json(out/'info.json', dict(command=command, commit=commit(), machine=machine() | dict(threads=1), note=note, seeds='clips: 1 + the column seed; real clips: 0') | json.loads((runs/'settings.json').read_text()))
+    if size := [short(r) for name, r in rows if name == 'sizes']:
+        write_table(out/'sizes.csv', size)
+    write_json(out/'protocols.json',
+        {r['metric']: {k: v for k, v in r['protocol'].items() if k != 'seed'} for _,
+        r in rows if 'protocol' in r})
+    write_json(out/'info.json', dict(command=command, commit=commit(),
+        machine=machine() | dict(threads=1), note=note,
+        seeds='clips: 1 + the column seed; real clips: 0')
+        | json.loads((runs/'settings.json').read_text()))
 
 # %% ../../nbs/labs/faults.ipynb #9ef1e57c
 def parser()->argparse.ArgumentParser: # One option per choice
     "The lab's command line."
-    counts = dict(seeds=(3, 'seeds for every fault'), floors=(8, 'sets of real clips for the noise floor'), n=(256, 'clips in a set'),
-                  n_real=(2048, 'reference clips'), jobs=(2, 'processes at a time, one thread each'))
-    return lab_parser('faults', 'Every metric against every fault: about 6 minutes on two cores.', counts,
-                      runs=dict(help='folder for what is measured'), out={}, metrics=some_of(panel))
+    counts = dict(seeds=(3, 'seeds for every fault'),
+        floors=(8, 'sets of real clips for the noise floor'),
+        n=(256, 'clips in a set'),
+                  n_real=(2048, 'reference clips'),
+                  jobs=(2, 'processes at a time, one thread each'))
+    return lab_parser('faults',
+        'Every metric against every fault: about 6 minutes on two cores.', counts,
+                      runs=dict(help='folder for what is measured'), out={},
+                      metrics=some_of(panel))
 
+# %% ../../nbs/labs/faults.ipynb #5a435a6e
 def main(
     argv:list=None, # Arguments; None takes the command line's
 ):
     "The lab `align4gen_lab faults`."
-    a = parser().parse_args(argv); jobs = all_jobs(a.seeds, a.floors)
+    a = parser().parse_args(argv)
+    jobs = all_jobs(a.seeds, a.floors)
     measure_all(jobs, a.runs, a.jobs, a.metrics, n=a.n, n_real=a.n_real)
-    record(jobs, a.runs, a.out, f"align4gen_lab faults {' '.join(argv or [])}".strip(), a.note)
+    record(jobs, a.runs, a.out,
+        f"align4gen_lab faults {' '.join(argv or [])}".strip(), a.note)
 
 # %% ../../nbs/labs/faults.ipynb #287ea107
 def noise_floor(
     rows:list, # Of matrix.csv
 )->dict: # Metric -> (mean, deviation) over sets of real clips; without those that compare a clip with itself
     "What a metric says when nothing is wrong."
-    kept = {m: [r['value'] for r in rows if r['metric'] == m and r['fault'] == 'real'] for m in dict.fromkeys(r['metric'] for r in rows)}
-    return {m: (float(np.mean(v)), float(np.std(v, ddof=1))) for m, v in kept.items() if np.ptp(v) > 1e-6*np.mean(v)}
+    kept = {m: [r['value'] for r in rows if r['metric'] == m
+        and r['fault'] == 'real'] for m in dict.fromkeys(r['metric'] for r in rows)}
+    return {m: (float(np.mean(v)), float(np.std(v, ddof=1))) for m,
+        v in kept.items() if np.ptp(v) > 1e-6*np.mean(v)}
 
+# %% ../../nbs/labs/faults.ipynb #d093005e
 def effects(
     rows:list, # Of matrix.csv
 )->dict: # (metric, fault, severity) -> mean over seeds of the change, in deviations of the floor
     "How far every fault moves every metric."
-    floor, real, found = noise_floor(rows), {(r['metric'], r['seed']): r['value'] for r in rows if r['fault'] == 'real'}, defaultdict(list)
+    floor, real, found = (noise_floor(rows), {(r['metric'], r['seed']): r['value']
+        for r in rows if r['fault'] == 'real'}, defaultdict(list))
     for r in rows:
-        if r['fault'] != 'real' and r['metric'] in floor: found[r['metric'], r['fault'], r['severity']].append((r['value'] - real[r['metric'], r['seed']])/floor[r['metric']][1])
+        if r['fault'] != 'real' and r['metric'] in floor:
+            found[r['metric'], r['fault'],
+                r['severity']].append((r['value'] - real[r['metric'],
+                r['seed']])/floor[r['metric']][1])
     return {k: float(np.mean(v)) for k, v in found.items()}
 
 # %% ../../nbs/labs/faults.ipynb #f61acede
 def heat_map(
-    effect:dict, # As from `effects`
+    effect:dict, # As from effects
     severity:float, # One of those measured
     ax:Axes, # Where to draw
     seen:float=3., # Effects below are grey
 ):
-    "Metrics against faults: colour is the size of the effect on a log scale, the number is the effect."
+    """Metrics against faults: colour is the size of the effect on a log scale, the
+    number is the effect."""
     metric_names, names = ([*dict.fromkeys(k[i] for k in effect)] for i in (0, 1))
-    z = np.array([[effect.get((m, f, round(severity, 4)), np.nan) for f in names] for m in metric_names])
+    z = np.array([[effect.get((m, f, round(severity, 4)), np.nan) for f in names]
+        for m in metric_names])
     shown = np.where(np.abs(z) >= seen, np.log10(np.maximum(np.abs(z), 1)), np.nan)
-    ax.set_facecolor('.9'); ax.imshow(shown, cmap='YlGnBu', vmin=0, vmax=3.5, aspect='auto')
+    ax.set_facecolor('.9')
+    ax.imshow(shown, cmap='YlGnBu', vmin=0, vmax=3.5, aspect='auto')
     for i, j in np.ndindex(*z.shape):
-        if np.isfinite(z[i, j]): ax.text(j, i, f'{z[i, j]:.0f}' if abs(z[i, j]) >= 9.5 else f'{z[i, j]:.1f}', ha='center', va='center', fontsize=6.5, color='white' if shown[i, j] > 2.2 else 'black')
+        if np.isfinite(z[i, j]):
+            ax.text(j, i, f'{z[i, j]:.0f}' if abs(z[i, j]) >= 9.5
+                else f'{z[i, j]:.1f}', ha='center', va='center', fontsize=6.5,
+                color='white' if shown[i, j] > 2.2 else 'black')
     kinds = [faults[f].kind for f in names]
     for j in range(1, len(names)):
         if kinds[j] != kinds[j-1]: ax.axvline(j - .5, color='k', lw=1.5)
-    ax.set_yticks(range(len(metric_names)), metric_names, fontsize=7); ax.set_xticks(range(len(names)), names, fontsize=7, rotation=40, ha='right')
-    ax.set_title(f'severity {severity:.2f}: change in deviations of the noise floor; grey: not seen', fontsize=8)
+    ax.set_yticks(range(len(metric_names)), metric_names, fontsize=7)
+    ax.set_xticks(range(len(names)), names, fontsize=7, rotation=40, ha='right')
+    ax.set_title(
+        f'severity {severity:.2f}: change in deviations of the noise floor; grey: '
+        'not seen', fontsize=8)
 
 # %% ../../nbs/labs/faults.ipynb #b97cc8f8
 def verdicts(
     rows:list, # Of matrix.csv
 )->list: # Dicts: metric, fault, way, surely, kept (by the mean over seeds), seeds (how many keep it on their own)
     "Hold the record against `demands`."
-    value = {(r['metric'], r['fault'], r['severity'], r['seed']): r['value'] for r in rows}
-    seeds = sorted({r['seed'] for r in rows if r['fault'] != 'real'}); out = []
+    value = {(r['metric'], r['fault'], r['severity'], r['seed']): r['value']
+        for r in rows}
+    seeds = sorted({r['seed'] for r in rows if r['fault'] != 'real'})
+    out = []
     for names, which, way, surely, why in demands:
         for m in names:
             for f in which:
-                curves = np.array([[value[m, 'real', 0., k], *(value[m, f, round(s, 4), k] for s in severities)] for k in seeds])
-                out.append(dict(metric=m, fault=f, way=way, surely=surely, kept=follow([0, *severities], curves.mean(0), way), seeds=sum(follow([0, *severities], c, way) for c in curves), of=len(seeds)))
+                curves = np.array([[value[m, 'real', 0., k],
+                    *(value[m, f, round(s, 4), k] for s in severities)]
+                    for k in seeds])
+                out.append(dict(metric=m, fault=f, way=way, surely=surely,
+                    kept=follow([0, *severities], curves.mean(0), way),
+                    seeds=sum(follow([0, *severities], c, way) for c in curves),
+                    of=len(seeds)))
     return out
 
 # %% ../../nbs/labs/faults.ipynb #7a402327
@@ -491,11 +636,14 @@ frame_pairs = (('warp', 'wobble'), ('cast', 'flicker'))
 
 def motion_weight(
     rows:list, # Of matrix.csv
-    metric:str, # In `panel`
+    metric:str, # In panel
     pair:tuple, # (fault of frames, fault of frames and motion)
     severity:float, # One of those measured
 )->list: # One ratio per seed
-    "How much worse does it get when time breaks, while frames stay as bad as they are?"
-    value = {(r['fault'], r['severity'], r['seed']): r['value'] for r in rows if r['metric'] == metric}
-    seeds = sorted({k for f, _, k in value if f == pair[0]}); more = lambda f, k: value[f, round(severity, 4), k] - value['real', 0., k]
+    """How much worse does it get when time breaks, while frames stay as bad as
+    they are?"""
+    value = {(r['fault'], r['severity'], r['seed']): r['value'] for r in rows
+        if r['metric'] == metric}
+    seeds = sorted({k for f, _, k in value if f == pair[0]})
+    more = lambda f, k: value[f, round(severity, 4), k] - value['real', 0., k]
     return [more(pair[1], k) / more(pair[0], k) for k in seeds]

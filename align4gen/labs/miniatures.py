@@ -23,7 +23,8 @@ from timm.models.vision_transformer import Block
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 from .. import encoders, vae
-from ..data import MovingDigits, bright_colour, digit_images, photographs, place_digits, to_float, window
+from ..data import (MovingDigits, bright_colour, digit_images, photographs,
+    place_digits, to_float, window)
 from ..metrics import read_rightly
 from ..objectives import Flow
 from ..sample import sample
@@ -63,7 +64,8 @@ def photo_windows(
     span = torch.tensor([photos.shape[-1], photos.shape[-2]]) - 2*size
     origin, which = size/2 + r[:, :2]*span, (r[:, 2]*len(photos)).long()
     out = torch.empty(len(r), 3, size, size)
-    for i, photo in enumerate(photos): out[which == i] = window(photo, origin[which == i], size)
+    for i, photo in enumerate(photos):
+        out[which == i] = window(photo, origin[which == i], size)
     return out
 
 # %% ../../nbs/labs/miniatures.ipynb #b8a1f0cb
@@ -73,16 +75,19 @@ def digit_views(
     box:float=11, # Side of the digit's box, pixels
     dim:float=.4, # Brightness of the background
 )->torch.Tensor: # n 3 size size in [-1, 1]
-    "One frame per digit image, everything else drawn anew: place, warp, colour, background."
+    """One frame per digit image, everything else drawn anew: place, warp, colour,
+    background."""
     r = torch.rand(len(images), 10)
-    ink = place_digits(images, r[:, :2]*(size - box), size, box, small_warps(r[:, 2:5]))
+    ink = place_digits(images, r[:, :2]*(size - box), size, box,
+        small_warps(r[:, 2:5]))
     colour = bright_colour(r[:, 5], .3 + .7*r[:, 6])[:, :, None, None]
     return (photo_windows(r[:, 7:], size)*dim*(1 - ink) + colour*ink)*2 - 1
 
 # %% ../../nbs/labs/miniatures.ipynb #c76bfd10
 def fast_bf16()->bool: # On a machine without it, training runs in float32
     "Does this CPU multiply bfloat16 matrices in hardware?"
-    checks = [getattr(torch.cpu, f'_is_{unit}_supported', None) for unit in ('amx_tile', 'avx512_bf16')]
+    checks = [getattr(torch.cpu, f'_is_{unit}_supported', None)
+        for unit in ('amx_tile', 'avx512_bf16')]
     return any(check() for check in checks if check)
 
 # %% ../../nbs/labs/miniatures.ipynb #0f755548
@@ -111,23 +116,34 @@ def fit(
     clip:float=math.inf, # Longest gradient
     title:str='', # Of the progress bar
     progress:bool=True, # Show a bar
-)->dict: # `minutes` and `history`: about 20 pairs (step, mean loss since the last pair)
-    "AdamW with a one-cycle schedule: up for a tenth of the steps, down along a cosine for the rest."
-    if steps < 20: raise ValueError(f'steps is at least 20, not {steps}: the schedule needs room to warm up')
-    opt = torch.optim.AdamW(module.parameters(), lr=lr, betas=betas, weight_decay=decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=steps, pct_start=.1)
+)->dict: # minutes and history: about 20 pairs (step, mean loss since the last pair)
+    """AdamW with a one-cycle schedule: up for a tenth of the steps, down along a
+    cosine for the rest."""
+    if steps < 20:
+        raise ValueError(
+            f'steps is at least 20, not {steps}: the schedule needs room to warm up')
+    opt = torch.optim.AdamW(module.parameters(), lr=lr, betas=betas,
+        weight_decay=decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=steps,
+        pct_start=.1)
     history, recent, start, every = [], [], time.time(), max(1, steps//20)
     module.train()
-    for i in (bar := tqdm(range(1, steps+1), title, disable=not progress, mininterval=2)):
-        with torch.autocast('cpu', torch.bfloat16, enabled=fast_bf16()), sdpa_kernel(SDPBackend.MATH): l = loss()
+    for i in (bar := tqdm(range(1, steps+1), title, disable=not progress,
+            mininterval=2)):
+        with torch.autocast('cpu', torch.bfloat16,
+                enabled=fast_bf16()), sdpa_kernel(
+                SDPBackend.MATH):
+            l = loss()
         opt.zero_grad()
         l.backward()
         nn.utils.clip_grad_norm_(module.parameters(), clip)
-        opt.step(); schedule.step()
+        opt.step()
+        schedule.step()
         recent.append(l.item())
         if i % every == 0:
             history.append((i, round(sum(recent)/len(recent), 4)))
-            bar.set_postfix(loss=history[-1][1]); recent.clear()
+            bar.set_postfix(loss=history[-1][1])
+            recent.clear()
     module.eval()
     return dict(minutes=round((time.time() - start)/60, 2), history=history)
 
@@ -140,7 +156,8 @@ def vae_loss(
     "Squared error, a tenth of absolute error, and a little KL."
     q = model.encode(frames).latent_dist
     out = model.decode(q.sample()).sample.float()
-    return F.mse_loss(out, frames) + .1*F.l1_loss(out, frames) + kl*q.kl().mean()/frames[0].numel()
+    return (F.mse_loss(out, frames) + .1*F.l1_loss(out, frames)
+        + kl*q.kl().mean()/frames[0].numel())
 
 # %% ../../nbs/labs/miniatures.ipynb #0bb5f993
 def psnr(
@@ -155,12 +172,14 @@ def test_frames()->torch.Tensor: # 512 2 3 16 16 in [-1, 1]: two frames of each 
     "The frames on which the VAE is measured."
     return to_float(MovingDigits('test', n=512).videos[:, ::3])
 
+# %% ../../nbs/labs/miniatures.ipynb #e18922b1
 def measure_vae(
     model:nn.Module, # FrameVAE
 )->dict: # PSNR in dB
     "Round trip of test frames."
     video, g = test_frames(), torch.Generator().manual_seed(0)
-    psnrs = dict(psnr=model.encode(video), psnr_sampled=model.encode(video, sample=True, generator=g))
+    psnrs = dict(psnr=model.encode(video), psnr_sampled=model.encode(video,
+        sample=True, generator=g))
     return {k: round(psnr(model.decode(z), video), 2) for k, z in psnrs.items()}
 
 # %% ../../nbs/labs/miniatures.ipynb #78b80e12
@@ -169,8 +188,10 @@ def measured_scaling(
     frames:torch.Tensor, # n 3 h w in [-1, 1], from train clips
 )->dict: # latents_mean, latents_std: one number per channel
     "Mean and deviation of each latent channel over training frames."
-    with torch.no_grad(): z = vae.each_chunk(lambda x: vae.posterior(model, x)[0], frames, 256)
-    return dict(latents_mean=[round(v, 5) for v in z.mean((0, 2, 3)).tolist()], latents_std=[round(v, 5) for v in z.std((0, 2, 3)).tolist()])
+    with torch.no_grad():
+        z = vae.each_chunk(lambda x: vae.posterior(model, x)[0], frames, 256)
+    return dict(latents_mean=[round(v, 5) for v in z.mean((0, 2, 3)).tolist()],
+        latents_std=[round(v, 5) for v in z.std((0, 2, 3)).tolist()])
 
 # %% ../../nbs/labs/miniatures.ipynb #130e6816
 def as_shipped(
@@ -181,18 +202,21 @@ def as_shipped(
 
 # %% ../../nbs/labs/miniatures.ipynb #72c2dbac
 def model_card(
-    short:str, # A key of `recipes`
+    short:str, # A key of recipes
     method:str, # One line
     seed:int, # Of the training
     recipe:dict, # steps, batch, lr
-    fitted:dict, # What `fit` gave
+    fitted:dict, # What fit gave
     measured:dict, # On test digits, with the shipped weights
     **more, # Further entries
 )->dict:
     "What a reader must know before trusting the weights."
     precision = 'bfloat16 autocast' if fast_bf16() else 'float32'
-    return dict(name=weight_names[short], method=method, data='Moving Digits, train images only, 16 px', seed=seed, **recipe, **fitted,
-                machine=machine() | dict(precision=precision), measured=measured, command=f'align4gen_lab miniatures --only {short}', **more)
+    return dict(name=weight_names[short], method=method,
+        data='Moving Digits, train images only, 16 px', seed=seed, **recipe,
+        **fitted,
+                machine=machine() | dict(precision=precision), measured=measured,
+                command=f'align4gen_lab miniatures --only {short}', **more)
 
 weight_names = {k: 'vae_mini' if k == 'vae' else f'mini_{k}' for k in recipes}
 
@@ -205,12 +229,12 @@ class Miniature:
     loss: callable # () -> scalar loss of a fresh batch
     measure: callable # () -> dict: what the rounded weights can do on test digits
     method: str # One line for the card
-    options: dict = field(default_factory=dict) # For `fit`: betas, decay, clip
-    more: callable = dict # () -> further entries of the card, asked after `measure`
+    options: dict = field(default_factory=dict) # For fit: betas, decay, clip
+    more: callable = dict # () -> further entries of the card, asked after measure
 
 # %% ../../nbs/labs/miniatures.ipynb #00d7e6e4
 def train_miniature(
-    short:str, # A key of `recipes`
+    short:str, # A key of recipes
     steps:int=None, # Default: the recipe's
     batch:int=None, # Likewise
     lr:float=None, # Likewise
@@ -219,14 +243,18 @@ def train_miniature(
     progress:bool=True, # Show a bar
 )->tuple: # (module, card)
     "Build, train, round, measure; ValueError for a name that is not there."
-    if short not in recipes: raise ValueError(f"no miniature {short!r}, there are {', '.join(recipes)}")
-    recipe = recipes[short] | {k: v for k, v in dict(steps=steps, batch=batch, lr=lr).items() if v}
+    if short not in recipes:
+        raise ValueError(f"no miniature {short!r}, there are {', '.join(recipes)}")
+    recipe = (recipes[short] | {k: v for k, v in dict(steps=steps, batch=batch,
+        lr=lr).items() if v})
     with repeatable(seed, threads):
         m = builders[short](recipe['batch'])
-        fitted = fit(m.module, m.loss, recipe['steps'], recipe['lr'], title=short, progress=progress, **m.options)
+        fitted = fit(m.module, m.loss, recipe['steps'], recipe['lr'], title=short,
+            progress=progress, **m.options)
         as_shipped(m.module)
         with torch.no_grad(): measured = m.measure()
-        return m.shipped, model_card(short, m.method, seed, recipe, fitted, measured, **m.more())
+        return (m.shipped, model_card(short, m.method, seed, recipe, fitted,
+            measured, **m.more()))
 
 # %% ../../nbs/labs/miniatures.ipynb #17e27760
 def build_vae(
@@ -234,21 +262,26 @@ def build_vae(
 )->Miniature:
     "The frame VAE."
     model, clips = vae.mini_vae(), MovingDigits(n=8192).videos.flatten(0, 1)
-    loss = lambda: vae_loss(model, to_float(clips[torch.randint(len(clips), (batch,))]))
+    loss = lambda: vae_loss(model,
+        to_float(clips[torch.randint(len(clips), (batch,))]))
     def measure():
         model.register_to_config(**measured_scaling(model, to_float(clips[:6144])))
         return measure_vae(vae.FrameVAE(model))
-    return Miniature(model, model, loss, measure, 'KL autoencoder of single frames', dict(betas=(.9, .99), decay=0., clip=1.),
-                     lambda: {k: model.config[k] for k in ('latents_mean', 'latents_std')})
+    return Miniature(model, model, loss, measure, 'KL autoencoder of single frames',
+        dict(betas=(.9, .99), decay=0., clip=1.),
+                     lambda: {k: model.config[k] for k in ('latents_mean',
+                     'latents_std')})
 
 # %% ../../nbs/labs/miniatures.ipynb #f7ebcfcc
 def pooled_features(
     encoder:callable, # video -> b t n d
     clips:MovingDigits, # n clips of one frame
 )->dict: # pool name -> n d, unit length
-    "One vector per clip: the mean of the tokens, or their mean and maximum side by side."
+    """One vector per clip: the mean of the tokens, or their mean and maximum side
+    by side."""
     f = encoder(to_float(clips.videos))[:, 0]
-    return {k: F.normalize(v, dim=-1) for k, v in dict(mean=f.mean(1), mean_max=encoders.pool_tokens(f)).items()}
+    return {k: F.normalize(v, dim=-1) for k, v in dict(mean=f.mean(1),
+        mean_max=encoders.pool_tokens(f)).items()}
 
 # %% ../../nbs/labs/miniatures.ipynb #76d0a03c
 def knn_probe(
@@ -256,12 +289,16 @@ def knn_probe(
     k:int=10, # Neighbours that vote, by cosine
     n:int=4096, # Training clips to vote with
 )->dict: # Pool name -> share of 1,000 test clips read rightly
-    "Can the nearest training clips name the digit? Labels vote, nothing is trained."
-    train, test = MovingDigits(n=n, frames=1, seed=7), MovingDigits('test', n=1000, frames=1, seed=7)
+    """Can the nearest training clips name the digit? Labels vote, nothing is
+    trained."""
+    train, test = (MovingDigits(n=n, frames=1, seed=7), MovingDigits('test', n=1000,
+        frames=1, seed=7))
     a, b = pooled_features(encoder, train), pooled_features(encoder, test)
-    score = lambda p: KNeighborsClassifier(k, metric='cosine').fit(a[p], train.labels).score(b[p], test.labels)
+    score = lambda p: KNeighborsClassifier(k, metric='cosine').fit(a[p],
+        train.labels).score(b[p], test.labels)
     return {f'knn_{p}': round(score(p), 3) for p in a}
 
+# %% ../../nbs/labs/miniatures.ipynb #f04ec517
 def pixel_tokens(
     video:torch.Tensor, # b t c h w
 )->torch.Tensor: # b t 1 (c h w): the whole frame is one token
@@ -277,8 +314,10 @@ def linear_r2(
 )->float: # 1 is perfect, 0 the mean of y, below 0 worse than that
     "How much of something can be read off by a linear map (a ridge regression)?"
     x, u = (torch.cat([f, torch.ones(len(f), 1)], 1).double() for f in (x, u))
-    w = torch.linalg.solve(x.T@x + 1e-3*len(x)*torch.eye(x.shape[1]).double(), x.T@y.double())
-    return round((1 - (u@w - v).square().sum() / (v - y.mean(0)).square().sum()).item(), 3)
+    w = torch.linalg.solve(x.T@x + 1e-3*len(x)*torch.eye(x.shape[1]).double(),
+        x.T@y.double())
+    return round((1 - (u@w - v).square().sum() / (
+        v - y.mean(0)).square().sum()).item(), 3)
 
 # %% ../../nbs/labs/miniatures.ipynb #6d37e491
 def scene(
@@ -289,8 +328,10 @@ def scene(
     clips = MovingDigits(split, n=n, frames=1, seed=7)
     video, place = to_float(clips.videos), clips.position[:, 0]
     ink = place_digits(digit_images(split)[0][clips.image_id], place, 16, 11)
-    colour = (video[:, 0]*ink).sum((2, 3)) / ink.sum((2, 3))                 # mean over the digit, by opacity
-    return video, place, colour, rearrange(video, 'n 1 c (r p) (k q) -> n (r k) (p q c)', p=4, q=4)
+    # mean over the digit, by opacity
+    colour = (video[:, 0]*ink).sum((2, 3)) / ink.sum((2, 3))
+    return (video, place, colour, rearrange(video,
+        'n 1 c (r p) (k q) -> n (r k) (p q c)', p=4, q=4))
 
 # %% ../../nbs/labs/miniatures.ipynb #64500fa2
 def detail_probe(
@@ -302,17 +343,21 @@ def detail_probe(
     f, g = encoder(video)[:, 0], encoder(test)[:, 0]
     each = lambda c: c.repeat_interleave(f.shape[1], 0)
     return dict(place_r2=linear_r2(f.mean(1), a[0], g.mean(1), b[0]),
-                colour_r2=linear_r2(f.flatten(0, 1), each(a[1]), g.flatten(0, 1), each(b[1])),
-                pixels_r2=linear_r2(f.flatten(0, 1), a[2].flatten(0, 1), g.flatten(0, 1), b[2].flatten(0, 1)))
+                colour_r2=linear_r2(f.flatten(0, 1), each(a[1]), g.flatten(0, 1),
+                each(b[1])),
+                pixels_r2=linear_r2(f.flatten(0, 1), a[2].flatten(0, 1),
+                g.flatten(0, 1), b[2].flatten(0, 1)))
 
 # %% ../../nbs/labs/miniatures.ipynb #0aa0a15b
 def measure_encoder(
     name:str, # In the registry
-    model:nn.Module, # What its `build()` gives, trained
+    model:nn.Module, # What its build() gives, trained
 )->dict:
-    "Both probes, on single frames; a video encoder sees each of them standing still."
+    """Both probes, on single frames; a video encoder sees each of them standing
+    still."""
     entry = encoders.find(name)
-    encoder = (encoders.VideoEncoder if entry.tubelet > 1 else encoders.Encoder)(entry, model)
+    encoder = (encoders.VideoEncoder if entry.tubelet > 1
+        else encoders.Encoder)(entry, model)
     still = lambda video: encoder(video.repeat(1, entry.tubelet, 1, 1, 1))[:, :1]
     return knn_probe(still) | detail_probe(still)
 
@@ -333,22 +378,29 @@ def build_infonce(
 )->Miniature:
     "The semantic teacher: which frames show the same digit image? No labels."
     images, _ = digit_images('train')
-    model, head = encoders.mini_vit(), nn.Sequential(nn.Linear(192, 256), nn.GELU(), nn.Linear(256, 64))
+    model, head = (encoders.mini_vit(), nn.Sequential(nn.Linear(192, 256),
+        nn.GELU(), nn.Linear(256, 64)))
     embed = lambda some: head(encoders.pool_tokens(model(digit_views(some))))
     def loss():
         some = images[torch.randperm(len(images))[:batch]]
         return info_nce(*embed(torch.cat([some, some])).chunk(2))
-    measure = lambda: measure_encoder('mini_infonce', model) | dict(pixels=knn_probe(pixel_tokens))
-    return Miniature(nn.ModuleList([model, head]), model, loss, measure, 'Instance discrimination of digit images under re-rendering (InfoNCE), no labels')
+    measure = lambda: measure_encoder('mini_infonce',
+        model) | dict(pixels=knn_probe(pixel_tokens))
+    return Miniature(nn.ModuleList([model, head]), model, loss, measure,
+        'Instance discrimination of digit images under re-rendering (InfoNCE), '
+        'no labels')
 
 # %% ../../nbs/labs/miniatures.ipynb #2962af96
 class MaskedAutoencoder(nn.Module):
-    "A Hiera that sees half of a frame's cells and a small decoder that paints the other half."
+    """A Hiera that sees half of a frame's cells and a small decoder that paints
+    the other half."""
     def __init__(self, dim:int=96):
         super().__init__()
         self.encoder = encoders.mini_hiera()
-        self.blank, self.place = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.randn(16, dim)*.02)
-        self.decoder = nn.Sequential(*[Block(dim, 3, qkv_bias=True) for _ in range(2)], nn.LayerNorm(dim), nn.Linear(dim, 48))
+        self.blank, self.place = (nn.Parameter(torch.zeros(dim)),
+            nn.Parameter(torch.randn(16, dim)*.02))
+        self.decoder = nn.Sequential(*[Block(dim, 3, qkv_bias=True)
+            for _ in range(2)], nn.LayerNorm(dim), nn.Linear(dim, 48))
 
     def forward(self,
         frames:torch.Tensor, # n 3 16 16 in [-1, 1]
@@ -371,7 +423,8 @@ def masked_loss(
     return (model(frames, keep) - cells)[~keep].square().mean()
 
 # %% ../../nbs/labs/miniatures.ipynb #205bcef3
-painting = dict(betas=(.9, .95), clip=1.)                                     # how those that reconstruct something are trained
+# how those that reconstruct something are trained
+painting = dict(betas=(.9, .95), clip=1.)
 
 def painted(
     name:str, # In the registry
@@ -381,14 +434,18 @@ def painted(
     "What is measured of an encoder that learned by reconstruction."
     return measure_encoder(name, encoder) | dict(hidden_mse=round(hidden.item(), 4))
 
+# %% ../../nbs/labs/miniatures.ipynb #71a57582
 def build_mae(
     batch:int, # Frames in a step
 )->Miniature:
     "The detail teacher: what is under the mask? No labels."
     (images, _), model = digit_images('train'), MaskedAutoencoder()
-    loss = lambda: masked_loss(model, digit_views(images[torch.randint(len(images), (batch,))]))
-    measure = lambda: painted('mini_mae', model.encoder, masked_loss(model, test_frames().flatten(0, 1)))
-    return Miniature(model, model.encoder, loss, measure, 'Masked reconstruction of frames by a Hiera, no labels', painting)
+    loss = lambda: masked_loss(model, digit_views(images[torch.randint(len(images),
+        (batch,))]))
+    measure = lambda: painted('mini_mae', model.encoder, masked_loss(model,
+        test_frames().flatten(0, 1)))
+    return Miniature(model, model.encoder, loss, measure,
+        'Masked reconstruction of frames by a Hiera, no labels', painting)
 
 # %% ../../nbs/labs/miniatures.ipynb #0c15dab2
 def clip_accuracy(
@@ -397,7 +454,8 @@ def clip_accuracy(
 )->float: # Share read rightly
     "How well the judge reads test clips: the ceiling of every accuracy it reports."
     clips = MovingDigits('test', n=n, seed=7)
-    return round((judge.classify(to_float(clips.videos)).argmax(-1) == clips.labels).float().mean().item(), 4)
+    return round((judge.classify(to_float(clips.videos)).argmax(
+        -1) == clips.labels).float().mean().item(), 4)
 
 # %% ../../nbs/labs/miniatures.ipynb #9c1d9572
 def build_supervised(
@@ -407,18 +465,26 @@ def build_supervised(
     (images, labels), model = digit_images('train'), encoders.MiniClassifier()
     def loss():
         pick = torch.randperm(len(images))[:batch]
-        return F.cross_entropy(model.logits(model(digit_views(images[pick]))).float(), labels[pick], label_smoothing=.05)
-    measure = lambda: measure_encoder('mini_supervised', model) | dict(clip_accuracy=clip_accuracy(encoders.Judge(encoders.find('mini_supervised'), model)))
-    return Miniature(model, model, loss, measure, 'Digit classification with labels')
+        return F.cross_entropy(
+            model.logits(model(digit_views(images[pick]))).float(), labels[pick],
+            label_smoothing=.05)
+    measure = lambda: measure_encoder('mini_supervised',
+        model) | dict(clip_accuracy=clip_accuracy(encoders.Judge(encoders.find(
+        'mini_supervised'), model)))
+    return Miniature(model, model, loss, measure,
+        'Digit classification with labels')
 
 # %% ../../nbs/labs/miniatures.ipynb #665bed6a
 class MaskedVideo(nn.Module):
-    "The tubelet encoder sees a quarter of the tubes; a small decoder paints the rest."
+    """The tubelet encoder sees a quarter of the tubes; a small decoder paints the
+    rest."""
     def __init__(self, dim:int=96):
         super().__init__()
         self.encoder = encoders.MiniVideoMAE()
-        self.blank, self.place = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.randn(16, dim)*.02)
-        self.decoder = nn.Sequential(*[Block(dim, 3, qkv_bias=True) for _ in range(2)], nn.LayerNorm(dim), nn.Linear(dim, 96))
+        self.blank, self.place = (nn.Parameter(torch.zeros(dim)),
+            nn.Parameter(torch.randn(16, dim)*.02))
+        self.decoder = nn.Sequential(*[Block(dim, 3, qkv_bias=True)
+            for _ in range(2)], nn.LayerNorm(dim), nn.Linear(dim, 96))
     def forward(self,
         video:torch.Tensor, # n t 3 16 16
         keep:torch.Tensor, # n t/2 16 bool
@@ -426,9 +492,12 @@ class MaskedVideo(nn.Module):
         seen = self.encoder(video, keep)
         cells = self.blank.to(seen.dtype).expand(*keep.shape, -1).clone()
         cells[keep] = seen.flatten(0, 1)
-        cells = cells + self.place + encoders.sincos_table(keep.shape[1], cells.shape[-1])[:, None]
-        return self.decoder(cells.flatten(1, 2)).unflatten(1, keep.shape[1:]).float()
+        cells = (cells + self.place + encoders.sincos_table(keep.shape[1],
+            cells.shape[-1])[:, None])
+        return self.decoder(cells.flatten(1, 2)).unflatten(1,
+            keep.shape[1:]).float()
 
+# %% ../../nbs/labs/miniatures.ipynb #3f6bdc04
 def tube_loss(
     model:MaskedVideo,
     video:torch.Tensor, # n t 3 16 16 in [-1, 1]
@@ -437,7 +506,8 @@ def tube_loss(
     "Hide twelve tubes of sixteen, paint them, compare."
     n, t = video.shape[:2]
     keep = (torch.rand(n, 1, 16).argsort(2).argsort(2) < seen).expand(-1, t//2, -1)
-    cells = rearrange(video, 'n (t u) c (r p) (k q) -> n t (r k) (u p q c)', u=2, p=4, q=4)
+    cells = rearrange(video, 'n (t u) c (r p) (k q) -> n t (r k) (u p q c)', u=2,
+        p=4, q=4)
     return (model(video, keep) - cells)[~keep].square().mean()
 
 # %% ../../nbs/labs/miniatures.ipynb #624bf1aa
@@ -445,20 +515,26 @@ class CrossBlock(nn.Module):
     "Look at the own tokens, then at those of the other view."
     def __init__(self, dim:int=96, heads:int=3):
         super().__init__()
-        self.own, self.norm, self.after = Block(dim, heads, qkv_bias=True), nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.other, self.mlp = nn.MultiheadAttention(dim, heads, batch_first=True), nn.Sequential(nn.Linear(dim, 4*dim), nn.GELU(), nn.Linear(4*dim, dim))
+        self.own, self.norm, self.after = (Block(dim, heads, qkv_bias=True),
+            nn.LayerNorm(dim), nn.LayerNorm(dim))
+        self.other, self.mlp = (nn.MultiheadAttention(dim, heads, batch_first=True),
+            nn.Sequential(nn.Linear(dim, 4*dim), nn.GELU(), nn.Linear(4*dim, dim)))
     def forward(self, x, y): # n m d each -> n m d
         x = self.own(x)
         x = x + self.other(self.norm(x), y, y, need_weights=False)[0]
         return x + self.mlp(self.after(x))
 
+# %% ../../nbs/labs/miniatures.ipynb #d0626eb5
 class CrossCompletion(nn.Module):
-    "One encoder for both views, and a decoder that paints the first with the help of the second."
+    """One encoder for both views, and a decoder that paints the first with the
+    help of the second."""
     def __init__(self, dim:int=96):
         super().__init__()
         self.encoder = encoders.MiniCroco()
-        self.blank, self.place = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.randn(16, dim)*.02)
-        self.decoder, self.out = nn.ModuleList(CrossBlock(dim) for _ in range(2)), nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 48))
+        self.blank, self.place = (nn.Parameter(torch.zeros(dim)),
+            nn.Parameter(torch.randn(16, dim)*.02))
+        self.decoder, self.out = (nn.ModuleList(CrossBlock(dim) for _ in range(2)),
+            nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 48)))
     def forward(self,
         first:torch.Tensor, # n 3 16 16, partly hidden
         second:torch.Tensor, # n 3 16 16, another moment
@@ -487,24 +563,34 @@ def cross_loss(
 def build_videomae(
     batch:int, # Clips in a step
 )->Miniature:
-    "A video encoder that halves time: what is in the tubes under the mask? No labels."
+    """A video encoder that halves time: what is in the tubes under the mask? No
+    labels."""
     clips, model = MovingDigits(n=8192).videos, MaskedVideo()
-    loss = lambda: tube_loss(model, to_float(clips[torch.randint(len(clips), (batch,))]))
-    measure = lambda: painted('mini_videomae', model.encoder, tube_loss(model, to_float(MovingDigits('test', n=512).videos)))
-    return Miniature(model, model.encoder, loss, measure, 'Masked reconstruction of tubelets, no labels; probed on clips that stand still', painting)
+    loss = lambda: tube_loss(model,
+        to_float(clips[torch.randint(len(clips), (batch,))]))
+    measure = lambda: painted('mini_videomae', model.encoder, tube_loss(model,
+        to_float(MovingDigits('test', n=512).videos)))
+    return Miniature(model, model.encoder, loss, measure,
+        'Masked reconstruction of tubelets, no labels; probed on clips that '
+        'stand still', painting)
 
+# %% ../../nbs/labs/miniatures.ipynb #99eb1b3a
 def build_croco(
     batch:int, # Clips in a step, two moments of each
 )->Miniature:
-    "An encoder that learned from pairs of views: what is hidden in the one can be seen in the other. No labels."
+    """An encoder that learned from pairs of views: what is hidden in the one can
+    be seen in the other. No labels."""
     clips, model = MovingDigits(n=8192).videos, CrossCompletion()
     def loss():
-        video, (i, j) = to_float(clips[torch.randint(len(clips), (batch,))]), torch.randperm(6)[:2]
+        video, (i, j) = (to_float(clips[torch.randint(len(clips), (batch,))]),
+            torch.randperm(6)[:2])
         return cross_loss(model, video[:, i], video[:, j])
     def measure():
         video = to_float(MovingDigits('test', n=512).videos)
-        return painted('mini_croco', model.encoder, cross_loss(model, video[:, 0], video[:, 5]))
-    return Miniature(model, model.encoder, loss, measure, 'Cross-view completion of two moments of a clip, no labels', painting)
+        return painted('mini_croco', model.encoder, cross_loss(model, video[:, 0],
+            video[:, 5]))
+    return Miniature(model, model.encoder, loss, measure,
+        'Cross-view completion of two moments of a clip, no labels', painting)
 
 # %% ../../nbs/labs/miniatures.ipynb #8be4255a
 def build_dit(
@@ -512,38 +598,52 @@ def build_dit(
 )->Miniature:
     "A diffusion model of single frames, for its own features. No labels."
     (images, _), model, flow = digit_images('train'), encoders.MiniDiT(), Flow()
-    loss = lambda: flow.loss(model.dit, digit_views(images[torch.randint(len(images), (batch,))])[:, None])
-    method = f'Image diffusion (flow); tokens after block {model.block} of frames noised to t = {model.t}, no labels'
-    return Miniature(model, model, loss, lambda: measure_encoder('mini_dit', model), method, painting)
+    loss = lambda: flow.loss(model.dit,
+        digit_views(images[torch.randint(len(images), (batch,))])[:, None])
+    method = (f'Image diffusion (flow); tokens after block {model.block} of '
+        f'frames noised to t = {model.t}, no labels')
+    return Miniature(model, model, loss, lambda: measure_encoder('mini_dit', model),
+        method, painting)
 
 # %% ../../nbs/labs/miniatures.ipynb #b7e1c0d2
 def measure_image_dit(
     model:nn.Module, # A V-DiT of single frames
 )->dict: # Share of 200 images read rightly, without and with guidance
-    "Draw every digit twenty times; the held-out judge reads clips, so each image is shown to it as a still."
-    draw = lambda g: sample(model, 200, steps=20, guidance=g, progress=False).expand(-1, 6, -1, -1, -1)
-    return {f'read_rightly_guidance_{g:g}': round(read_rightly(draw(g), torch.arange(200) % 10), 3) for g in (1., 3.)}
+    """Draw every digit twenty times; the held-out judge reads clips, so each image
+    is shown to it as a still."""
+    draw = lambda g: sample(model, 200, steps=20, guidance=g,
+        progress=False).expand(-1, 6, -1, -1, -1)
+    return {f'read_rightly_guidance_{g:g}': round(read_rightly(draw(g),
+        torch.arange(200) % 10), 3) for g in (1., 3.)}
 
+# %% ../../nbs/labs/miniatures.ipynb #f3a9616a
 def build_image_dit(
     batch:int, # Frames in a step
 )->Miniature:
-    "An image diffusion model with labels, on the latents of the frame VAE: what VideoDiT converts to video."
-    clips, model, flow = MovingDigits(n=6144), image_dit(), Flow(time='logit-normal')
-    z, y = vae.load('mini').encode(to_float(clips.videos[:, ::3])).flatten(0, 1)[:, None], clips.labels.repeat_interleave(2)
+    """An image diffusion model with labels, on the latents of the frame VAE: what
+    VideoDiT converts to video."""
+    clips, model, flow = (MovingDigits(n=6144), image_dit(),
+        Flow(time='logit-normal'))
+    z, y = (vae.load('mini').encode(to_float(clips.videos[:, ::3])).flatten(0, 1)[:,
+        None], clips.labels.repeat_interleave(2))
     def loss():
         i = torch.randint(len(z), (batch,))
         return flow.loss(model, z[i], y[i])
-    return Miniature(model, model, loss, lambda: measure_image_dit(model), 'Image diffusion (flow) of single latent frames, with labels', dict(betas=(.9, .95), decay=0., clip=1.))
+    return Miniature(model, model, loss, lambda: measure_image_dit(model),
+        'Image diffusion (flow) of single latent frames, with labels',
+        dict(betas=(.9, .95), decay=0., clip=1.))
 
 # %% ../../nbs/labs/miniatures.ipynb #f6ffb0e1
-builders = dict(vae=build_vae, infonce=build_infonce, mae=build_mae, supervised=build_supervised,
-                videomae=build_videomae, croco=build_croco, dit=build_dit, image_dit=build_image_dit)
+builders = dict(vae=build_vae, infonce=build_infonce, mae=build_mae,
+    supervised=build_supervised,
+                videomae=build_videomae, croco=build_croco, dit=build_dit,
+                image_dit=build_image_dit)
 
 def make(
-    short:str, # A key of `recipes`
+    short:str, # A key of recipes
     out:str|Path=None, # Folder for weights and card; None: the package's
     scale:float=1., # Multiplies the recipe's steps
-    **options, # As `train_miniature` takes them
+    **options, # As train_miniature takes them
 )->dict: # The card
     "Train one miniature and store it."
     steps = max(20, round(recipes[short]['steps']*scale))
@@ -554,15 +654,24 @@ def make(
 # %% ../../nbs/labs/miniatures.ipynb #e7f8a64b
 def parser()->argparse.ArgumentParser:
     "Options of `align4gen_lab miniatures`."
-    p = argparse.ArgumentParser('align4gen_lab miniatures', description='Train the miniature VAE, teachers, judge and image generator from Moving Digits train images. '
+    p = argparse.ArgumentParser('align4gen_lab miniatures',
+        description='Train the miniature VAE, teachers, judge and image '
+            'generator from Moving Digits train images. '
         'About 20 minutes on two CPU cores.')
-    p.add_argument('--only', default=','.join(recipes), help='which models, separated by commas (%(default)s)')
-    p.add_argument('--out', default=None, help='folder for weights and cards; default: the installed package')
-    p.add_argument('--steps-scale', type=float, default=1., help="multiplies every recipe's steps; below 1 for a quick look (%(default)s)")
-    p.add_argument('--seed', type=int, default=0, help='of all random numbers (%(default)s)')
-    p.add_argument('--threads', type=int, default=None, help='CPU threads; default: what torch chooses')
+    p.add_argument('--only', default=','.join(recipes),
+        help='which models, separated by commas (%(default)s)')
+    p.add_argument('--out', default=None,
+        help='folder for weights and cards; default: the installed package')
+    p.add_argument('--steps-scale', type=float, default=1.,
+        help="multiplies every recipe's steps; below 1 for a quick look "
+            "(%(default)s)")
+    p.add_argument('--seed', type=int, default=0,
+        help='of all random numbers (%(default)s)')
+    p.add_argument('--threads', type=int, default=None,
+        help='CPU threads; default: what torch chooses')
     return p
 
+# %% ../../nbs/labs/miniatures.ipynb #9e84b37e
 def main(
     argv:list=None, # List of str; None: the command line
 )->list: # The cards
@@ -572,7 +681,11 @@ def main(
     names = args.only.split(',')
     odd = [n for n in names if n not in recipes]
     if odd: p.error(f"--only: no model {odd[0]!r}, there are {', '.join(recipes)}")
-    if not args.steps_scale > 0: p.error(f'--steps-scale is more than 0, not {args.steps_scale}')
-    cards = [make(n, args.out, args.steps_scale, seed=args.seed, threads=args.threads) for n in names]
-    for c in cards: print(f"{c['name']}: {c['steps']} steps, {c['minutes']} min, {c['measured']}")
+    if not args.steps_scale > 0:
+        p.error(f'--steps-scale is more than 0, not {args.steps_scale}')
+    cards = [make(n, args.out, args.steps_scale, seed=args.seed,
+        threads=args.threads) for n in names]
+    for c in cards:
+        print(f"{c['name']}: {c['steps']} steps, {c['minutes']} min, "
+            f"{c['measured']}")
     return cards
