@@ -82,7 +82,7 @@ def look_up(
         raise ValueError(
             "prompts need text encoders' answers: text, a folder made by "
             "align4gen_text, or sd3, a folder with Stable Diffusion 3")
-    from align4gen.text import PromptTable
+    from align4gen.prompts import PromptTable
     return text_reader(sd3, text)(captions) if sd3 else PromptTable(text)(captions)
 
 # %% ../nbs/07_sample.ipynb #ab391e6e
@@ -94,7 +94,7 @@ def text_reader(
 ): # list of captions -> Prompt
     """The text encoders, loaded once and asked often; ValueError if a folder was
     made by others."""
-    from align4gen.text import PromptTable, check_same_encoders, load_text_encoders
+    from align4gen.prompts import PromptTable, check_same_encoders, load_text_encoders
     table = PromptTable(text) if text else None
     made = table.recipe if table else dict(words=256, t5=True)
     read = load_text_encoders(sd3, made['words'], t5=made['t5'])

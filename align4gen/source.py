@@ -18,7 +18,7 @@ from . import cache, datasets, encoders, vae
 from .align import match_grid
 from .config import TrainConfig, autocast, teacher_names
 from .data import MovingDigits, to_float
-from .text import PromptTable, who_says
+from .prompts import PromptTable, who_says
 from .videodit import Prompt
 
 # %% ../nbs/library/source.ipynb #ae7d1c78

@@ -112,7 +112,7 @@ def text_sizes(
 )->tuple: # (channels of a text token, channels of a whole caption)
     """How wide a run's embeddings are; the chapter about text is a later one,
     hence the import inside."""
-    from align4gen.text import PromptTable
+    from align4gen.prompts import PromptTable
     return PromptTable(config.text).sizes
 
 # %% ../nbs/08_train.ipynb #f8338f8d
@@ -1322,7 +1322,7 @@ def note_shape(self:Trainer,
     if not isinstance(self.model, VideoDiT): return
     write_json(path/'model.json', self.model.config)
     if reads_prompts(self.config):
-        from align4gen.text import PromptTable, keep_empty
+        from align4gen.prompts import PromptTable, keep_empty
         keep_empty(PromptTable(self.config.text), path/'prompts')
 
 # %% ../nbs/08_train.ipynb #5f72cdb8

@@ -12,7 +12,7 @@ from align4gen.data import to_uint8
 from align4gen.dpvae import DPVAE
 from align4gen.sample import TextToVideo, align4gen_sample, read_samples, sample
 from align4gen.source import Memory, sees_video
-from align4gen.text import PromptTable, digit_captions, embed_captions, random_encoders
+from align4gen.prompts import PromptTable, digit_captions, embed_captions, random_encoders
 from align4gen.train import Run, Trainer, align4gen_train, dry_run, example_run, ready_config, train
 from align4gen.videodit import SD3Image, VideoDiT, inflate, kept_for_backward, sd3, sd3_tiny
 
