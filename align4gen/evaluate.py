@@ -8,10 +8,9 @@ __all__ = ['crop', 'eval_examples', 'digest', 'at_least_one', 'Clips', 'tensor_c
            'ucf101_clips', 'dataset_clips', 'open_clips', 'refuse', 'processes', 'from_all', 'see', 'fresh', 'joined',
            'cache_folder', 'statistics_key', 'file_state', 'content', 'keep_statistics', 'kept_statistics', 'see_real',
            'build_metrics', 'kind', 'sampling', 'facts_of', 'check_pairs', 'measure', 'evaluate', 'open_both',
-           'has_manifest', 'real_for', 'samples_for', 'Results', 'load_results', 'compare_results', 'time_rates',
-           'fill_up', 'video_scale', 'VideoVAE', 'round_trip', 'vae_facts', 'reconstruction', 'as_vae', 'trips',
-           'reconstruction_table', 'eval_parser', 'add_choices', 'add_sampling', 'add_machine', 'metric_options',
-           'option_value', 'find_device', 'options_of', 'align4gen_eval', 'show_comparison']
+           'has_manifest', 'real_for', 'samples_for', 'Results', 'load_results', 'compare_results', 'eval_parser',
+           'add_choices', 'add_sampling', 'add_machine', 'metric_options', 'option_value', 'find_device', 'options_of',
+           'align4gen_eval', 'show_comparison']
 
 # %% ../nbs/library/evaluate.ipynb #b42dbb06
 import argparse, copy, hashlib, json, os, sys, warnings
@@ -23,10 +22,9 @@ import numpy as np, torch
 from fastcore.basics import patch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from . import datasets, vae as vaes
+from . import datasets
 from . import metrics as measures
 from .data import MovingDigits, replace_file, to_float, write_json
 from align4gen.datasets import (BadVideo, ClipDataset, chances, fit_frames,
@@ -34,7 +32,7 @@ from align4gen.datasets import (BadVideo, ClipDataset, chances, fit_frames,
 from .encoders import Table
 from .metrics import Metric, Result
 from .objectives import samplers
-from .sample import fingerprint, made_with, sample_to, samples_folder
+from .sample import made_with, sample_to, samples_folder
 
 # %% ../nbs/library/evaluate.ipynb #38c31d38
 def digest(
@@ -961,210 +959,6 @@ def compare_results(
         'difference': f'{measures.compare(x[k], y[k]):+.4f}',
                    'protocols': ', '.join(measures.differences(x[k], y[k]))
                    or 'equal'} for k in both])
-
-# %% ../nbs/library/evaluate.ipynb #49db1fb1
-def time_rates(
-    model:nn.Module, # A diffusers video autoencoder
-)->tuple: # (rate r, remainders): lengths that come back whole leave one of these remainders
-    "Which lengths a network takes."
-    c = model.config
-    if 'CogVideoX' in type(model).__name__:
-        return 2*c['temporal_compression_ratio'], (0, 1)
-    if c.get('temporal_expansions'):
-        return int(np.prod(c['temporal_expansions'])), (1,)
-    rate = (c.get('temporal_compression_ratio') or c.get('scale_factor_temporal')
-        or getattr(model, 'temporal_compression_ratio', None))
-    if not rate:
-        raise TypeError(
-            f'{type(model).__name__} does not say how it compresses time: wrap it '
-            'in something with encode and decode of b t c h w')
-    return int(rate), (1,)
-
-# %% ../nbs/library/evaluate.ipynb #63676583
-def fill_up(
-    frames:int, # In a clip
-    rate:int, # From time_rates
-    remainders:tuple, # Likewise
-)->int: # The next length that comes back whole
-    "How long a clip has to be made."
-    return next(t for t in range(frames, frames + rate + 1)
-        if t % rate in remainders)
-
-# %% ../nbs/library/evaluate.ipynb #8b5ffbd9
-def video_scale(
-    model:nn.Module, # A diffusers video autoencoder
-)->tuple: # (mean, std), each c 1 1 1: scaled latent = (z - mean) / std
-    "A network's scaling, from its config or its buffers."
-    c, buffers = model.config, dict(model.named_buffers())
-    if 'latents_mean' in buffers:
-        mean, std = (buffers['latents_mean'],
-            buffers['latents_std']/(c.get('scaling_factor') or 1))
-    else:
-        mean, std = (x.flatten() for x in vaes.latent_scale(dict(c)
-            | dict(latent_channels=c.get('latent_channels') or c.get('z_dim'))))
-    return mean.reshape(-1, 1, 1, 1).clone(), std.reshape(-1, 1, 1, 1).clone()
-
-# %% ../nbs/library/evaluate.ipynb #7573c7f1
-class VideoVAE(nn.Module):
-    """A frozen video autoencoder of diffusers behind the contract of all VAEs
-    here: `b t c h w`, scaled latents, any length."""
-    def __init__(self,
-        model, # AutoencoderKLCogVideoX, HunyuanVideo, Wan, LTXVideo, Mochi, ...
-        name:str=None, # What to call it in reports
-        chunk:int=4, # Clips at once
-        dtype:torch.dtype=None, # Run under autocast to this type
-    ):
-        super().__init__()
-        self.model, self.name, self.chunk, self.dtype = (
-            model.eval().requires_grad_(
-            False), name or type(model).__name__, chunk, dtype)
-        self.rates = time_rates(model)
-        for k, v in zip(('mean', 'std'), video_scale(model)):
-            self.register_buffer(k, v)
-    def train(self, mode=True): return super().train(False)
-    def __repr__(self):
-        return (f'VideoVAE({self.name!r}, lengths of {self.rates[0]}k + '
-            f'{self.rates[1]})')
-    def length(self, frames:int)->int:
-        "Frames that the network sees of a clip with so many."
-        return fill_up(frames, *self.rates)
-
-# %% ../nbs/library/evaluate.ipynb #81e18d8e
-@patch
-@torch.no_grad()
-def encode(self:VideoVAE,
-    video:torch.Tensor, # b t 3 h w in [-1, 1]
-)->torch.Tensor: # b t' c h' w', scaled
-    "Video to scaled latents: the mode of the posterior."
-    vaes.video_frames(video)
-    more = self.length(video.shape[1]) - video.shape[1]
-    whole = torch.cat([video, video[:, -1:].expand(-1, more, -1, -1, -1)],
-        1).transpose(1, 2)
-    z = vaes.each_chunk(lambda x: self.model.encode(x).latent_dist.mode(), whole,
-        self.chunk, self.dtype)
-    return ((z - self.mean)/self.std).transpose(1, 2)
-
-# %% ../nbs/library/evaluate.ipynb #08de5c76
-@patch
-@torch.no_grad()
-def decode(self:VideoVAE,
-    latents:torch.Tensor, # b t' c h' w', scaled
-    frames:int=None, # Cut to so many; None: all
-)->torch.Tensor: # b t 3 h w in [-1, 1]
-    "Scaled latents back to video."
-    z = latents.transpose(1, 2)*self.std + self.mean
-    extra = lambda x: dict(temb=x.new_zeros(len(x))) if self.model.config.get(
-        'timestep_conditioning') else {}
-    video = vaes.each_chunk(lambda x: self.model.decode(x, **extra(x)).sample, z,
-        self.chunk, self.dtype)
-    return video.clamp(-1, 1).transpose(1, 2)[:, :frames]
-
-# %% ../nbs/library/evaluate.ipynb #8d1d9036
-def round_trip(
-    vae:object, # Anything with encode and decode of b t c h w
-    video:torch.Tensor, # b t c h w in [-1, 1]
-)->torch.Tensor: # The same shape
-    "Encode, decode; ValueError unless the shape comes back."
-    t = video.shape[1]
-    home = (next((p.device for p in vae.parameters()), video.device)
-        if isinstance(vae, nn.Module) else video.device)
-    # latents of several frames give whole groups of them back
-    with torch.no_grad():
-        back = vae.decode(vae.encode(video.to(home)))[:, :t].float().cpu()
-    if back.shape != video.shape:
-        raise ValueError(
-            f'{getattr(vae, "name", type(vae).__name__)} gives '
-            f'{tuple(back.shape)} back for {tuple(video.shape)}: choose frames '
-            'and resolution that it divides')
-    return back
-
-# %% ../nbs/library/evaluate.ipynb #32c89e05
-def vae_facts(
-    vae:object, # As above
-    frames:int, # In a clip
-)->dict:
-    "What a protocol should say of a VAE."
-    length = vae.length(frames) if hasattr(vae, 'length') else frames
-    return dict(vae=getattr(vae, 'name', type(vae).__name__),
-        vae_weights=fingerprint(vae) or None, filled_to=length if length != frames
-        else None)
-
-# %% ../nbs/library/evaluate.ipynb #5895313a
-def reconstruction(
-    # Ours, a VideoVAE, a diffusers autoencoder, anything else with encode and
-    # decode of b t c h w; or a dict of them by name
-    vae:object,
-    # Anything that open_clips takes
-    real:str|Path|torch.Tensor|Clips|MovingDigits|ClipDataset,
-    # Names of metrics; also 'lpips', 'fvd', ...
-    metrics:str|Iterable=('psnr', 'ssim'),
-    n:int=None, # Clips; None: all
-    *,
-    # See open_clips
-    frames:int=None, interval:int=None, resolution:int=None, split:str=None,
-    seed:int=0,
-    weights:dict=None, options:dict=None, device:str=None, # See build_metrics
-    **how, # batch, workers, allow_bad, progress: see see
-): # Results; for a dict of VAEs a dict of them
-    "What a VAE gives back, measured against what it was given (VideoDiT, sec. 4)."
-    if isinstance(vae, dict):
-        return {k: reconstruction(v, real, metrics, n, frames=frames,
-            interval=interval, resolution=resolution, split=split, seed=seed,
-            weights=weights, options=options, device=device, **how) for k,
-            v in vae.items()}
-    if isinstance(vae, str): vae = vaes.load(vae)
-    if (not hasattr(vae, 'length') and hasattr(vae, 'config') and not hasattr(vae,
-            'stride')):
-        vae = as_vae(vae)
-    parts, clips = (build_metrics(metrics, weights, options, device),
-        open_clips(real, split, n, frames, interval, resolution, seed))
-    return Results(trips(vae, clips, parts, **how), real=clips)
-
-# %% ../nbs/library/evaluate.ipynb #4286a389
-def as_vae(
-    model:nn.Module, # A diffusers autoencoder, of images or of videos
-): # FrameVAE or VideoVAE
-    "The right wrapper."
-    return (vaes.FrameVAE(model, type(model).__name__)
-        if type(model).__name__ in ('AutoencoderKL', 'AutoencoderTiny')
-        else VideoVAE(model))
-
-# %% ../nbs/library/evaluate.ipynb #573f41f3
-def trips(
-    vae:object, # Anything with encode and decode
-    clips:Clips, # Real ones
-    metrics:dict, # Name to Metric
-    **how, # Of see
-)->dict: # Name to Result
-    "All clips there and back, in all processes."
-    place, count, t = processes(), 0, None
-    def update(b):
-        nonlocal count, t
-        count, t = count + len(b['video']), b['video'].shape[1]
-        back = round_trip(vae, b['video'])
-        for m in metrics.values():
-            m.update(back, labels=b['labels'], index=b['index'],
-                **(dict(reference=b['video']) if kind(m) == 'pairs' else {}))
-            if kind(m) == 'real':
-                m.update(b['video'], real=True, labels=b['labels'],
-                    index=b['index'])
-    bad = see(clips, update, 'there and back', place, **how)
-    facts = (clips.facts | dict(listing=clips.listing()) | (dict(left_out=len(bad))
-        if bad else {}))
-    whole = {k: joined(m, count > 0, place) for k, m in metrics.items()}
-    t = next(x for x in from_all(t, place) if x)
-    return {k: m.describe(**facts | vae_facts(vae, t) | m.facts).compute() for k,
-        m in whole.items()}
-
-# %% ../nbs/library/evaluate.ipynb #4caea043
-def reconstruction_table(
-    results:dict, # Name of a VAE to its Results, from reconstruction
-)->Table:
-    "One row per VAE."
-    return Table([{'VAE': name} | {k: f'{r.value:.4g}' + (f' ± {r.std:.2g}' if r.std
-        else '') for k, r in found.items()}
-        | {'filled to': next(iter(found.values())).protocol.get('filled_to') or ''}
-        for name, found in results.items()])
 
 # %% ../nbs/library/evaluate.ipynb #5b0eff81
 def eval_parser()->argparse.ArgumentParser: # Of align4gen_eval
