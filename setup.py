@@ -35,6 +35,7 @@ setup(
     extras_require={"dev": words("dev_requirements")},
     entry_points={
         "console_scripts": lines("console_scripts"),
+        "align4gen.plugins": lines("plugins"),
         "nbdev": [f'{cfg["lib_path"]}={cfg["lib_path"]}._modidx:d'],
     },
     classifiers=[

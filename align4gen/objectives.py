@@ -283,6 +283,24 @@ def find_sampler(
             f'sampler is one of {", ".join(samplers)}, not {sampler!r}')
     return samplers[sampler or 'euler']
 
+# %% ../nbs/01_objectives.ipynb #f861f623
+def drop_labels(
+    y:torch.Tensor, # b labels, or another condition with a method drop
+    dropped:torch.Tensor, # bool b
+    null:int|None, # The label that means 'no label'
+)->torch.Tensor: # As y
+    "Labels, some of them taken away."
+    if hasattr(y, 'drop'): return y.drop(dropped)
+    return torch.where(dropped, null, y)
+
+# %% ../nbs/01_objectives.ipynb #7fc70cb7
+def join_labels(
+    a:torch.Tensor, # b labels, or another condition with a method join
+    b:torch.Tensor, # Of the same kind
+)->torch.Tensor: # 2b
+    "Two batches of labels in one."
+    return a.join(b) if hasattr(a, 'join') else torch.cat([a, b])
+
 # %% ../nbs/01_objectives.ipynb #a8c88e1a
 def predict(
     model:callable, # Any callable: model(x, t), or model(x, t, y) when y is given
@@ -300,9 +318,9 @@ def predict(
         raise ValueError(
             f'guidance={guidance} needs labels y and null, the index of the "no '
             'label" class (usually num_classes)')
-    twice = torch.cat([x, x])
-    both = first_half(model(twice, torch.cat([t, t]),
-        torch.cat([y, torch.full_like(y, null)])), twice)
+    twice, none = torch.cat([x, x]), torch.ones(len(x), dtype=bool, device=x.device)
+    labels = join_labels(y, drop_labels(y, none, null))
+    both = first_half(model(twice, torch.cat([t, t]), labels), twice)
     labelled, plain = both.chunk(2)
     return plain + guidance*(labelled - plain)
 

@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['dpvae_presets', 'dpvae_choices', 'dpvae_at_least', 'term_names', 'DPVAEConfig', 'data_config', 'check_image_vae',
            'check_dpvae', 'ready_dpvae', 'load_image_vae', 'switches', 'build_dpvae', 'empty_dpvae', 'DPCore',
-           'DPTrainer', 'measure', 'key_latents', 'read_keys', 'batches', 'reconstruction_rows', 'architecture',
-           'DPRun', 'train_dpvae', 'dpvae_parser', 'align4gen_train_dpvae', 'ship_miniature']
+           'measure', 'key_latents', 'read_keys', 'batches', 'reconstruction_rows', 'architecture', 'DPVAERecipe',
+           'train_dpvae', 'dpvae_parser', 'align4gen_train_dpvae', 'ship_miniature']
 
 # %% ../nbs/library/train_dpvae.ipynb #4aba0882
 import argparse, json, math
 from dataclasses import dataclass, fields
-from functools import cached_property
 from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
@@ -19,16 +18,17 @@ from fastcore.basics import patch
 from safetensors import SafetensorError
 from . import encoders, vae
 from .config import (TrainConfig, autocast, check_config, check_field,
-    choices, fill, read_config, resolve_machine)
+    choices, fill, kinds, recipes, resolve_machine)
 from .data import (MovingDigits, show_videos, to_float, video_grid,
     write_json, write_video)
+from .files import read_columns
 from .dpvae import (DPVAE, DPLoss, PatchDiscriminator, channel_statistics,
     judge_loss, pad_end, ship_dpvae)
 from .metrics import psnr, ssim
 from .sample import enlargement
-from .source import Batch, Frozen, held_out, open_data, open_source
-from align4gen.train import (Run, Trainer, append_row, begin, command_line, obey,
-    read_columns)
+from .run import Run, markdown_table
+from .source import Frozen, held_out, open_data, open_source
+from .train import Recipe, command_line, compile_parts, obey, run_config
 
 # %% ../nbs/library/train_dpvae.ipynb #215cae3a
 @dataclass
@@ -117,6 +117,8 @@ class DPVAEConfig:
     tracker:str=''
     out:str='runs/dpvae' # Folder that holds the runs
     name:str='' # Name of the run's folder; '' takes the preset's
+    @property
+    def kind(self)->str: return 'dpvae' # Which recipe trains it
 
 # %% ../nbs/library/train_dpvae.ipynb #598c0980
 dpvae_presets = {
@@ -305,74 +307,6 @@ def contest(self:DPCore,
     return dict(disc=disc, critic=judge_loss(self.discriminator(video).float(),
         self.discriminator(x_hat.detach()).float()))
 
-# %% ../nbs/library/train_dpvae.ipynb #eaea15be
-class DPTrainer(Trainer):
-    "What moves when a DP-VAE is trained: E_r, D and the critic."
-    command, beside = 'align4gen_train_dpvae', 'discriminator'
-    curves = dict(recon='reconstruction', key='D_k of z, at key frames',
-        statistics='channel statistics')
-
-# %% ../nbs/library/train_dpvae.ipynb #06d51c68
-@patch
-def build(self:DPTrainer)->DPCore:
-    "Fresh weights: the same in every process."
-    c = self.config
-    torch.manual_seed(c.seed)
-    core = DPCore(build_dpvae(c), c.recon, c.reg, c.disc, c.lpips, c.lpips_weights
-        or None, c.pixel, adaptive=c.adversarial == 'adaptive',
-                  critic=PatchDiscriminator(c.critic_width, c.critic_layers))
-    model = core.model
-    for part in (model.E_r, model.D): part.checkpointing = c.checkpointing == 'yes'
-    for part in dict(whole=[core], blocks=[*model.E_r, *model.D]).get(c.compile,
-            ()):
-        part.compile()
-    return core.to(self.device)
-
-# %% ../nbs/library/train_dpvae.ipynb #da56787b
-@patch
-def clip_gradient(
-    self:DPTrainer)->torch.Tensor: # Norm of E_r's and D's, before; not a number if the critic's is none
-    "Shorten the gradients of the two sides, each by itself."
-    sides = [[p for n, p in zip(self.names, self.params)
-        if n.startswith('discriminator') == critic] for critic in (False, True)]
-    ours, critics = [self.shorten(side) if side else torch.zeros(())
-        for side in sides]
-    return ours + 0*critics.to(ours.device)
-
-# %% ../nbs/library/train_dpvae.ipynb #d2001764
-@patch
-def prepare_step(self:DPTrainer,
-    batch:Batch, # This process's share
-)->tuple: # (video, the same once the critic has begun or None)
-    "What the losses are computed from; nothing is drawn at random."
-    started = self.config.disc and self.step >= self.config.adversarial_start
-    return batch.mean, batch.mean if started else None
-
-# %% ../nbs/library/train_dpvae.ipynb #cd9999f9
-@patch
-def total(self:DPTrainer,
-    losses:tuple, # As in term_names
-): # What is minimised
-    "Both sides' terms, weighted (VideoDiT, eq. 4)."
-    return sum(w*l for w, l in zip(self.raw.weights, losses))
-
-# %% ../nbs/library/train_dpvae.ipynb #d9deccf3
-@patch
-def row(self:DPTrainer,
-    losses:tuple, # The terms, floats
-)->dict: # Columns of log.csv
-    "What is written down of a step; `loss` is E_r's and D's side."
-    return dict(loss=self.total(losses[:-1]), **dict(zip(term_names, losses)))
-
-# %% ../nbs/library/train_dpvae.ipynb #6136f63d
-@patch
-def advice(self:DPTrainer)->str:
-    "What to change when the loss is no longer a number."
-    c = self.config
-    return (f'Lower lr (now {c.lr:g}) or disc (now {c.disc:g}), begin with the '
-        f'critic later (now at {c.adversarial_start}), or use precision=fp32 (now '
-        f'{c.precision})')
-
 # %% ../nbs/library/train_dpvae.ipynb #b5b9f755
 @torch.no_grad()
 def measure(
@@ -424,28 +358,6 @@ def batches(
     rows = [(len(part), run(part)) for part in clips.split(size)]
     return {k: sum(n*row[k] for n, row in rows)/len(clips) for k in rows[0][1]}
 
-# %% ../nbs/library/train_dpvae.ipynb #1b9bd7d8
-@patch
-def evaluate(self:DPTrainer, # All processes must call this, one computes
-    clips:tuple, # (videos, labels) from held_out
-    path:Path, # The run's folder
-)->dict|None: # The row of eval.csv; None in the other processes
-    "Measure the weight average on held-out clips."
-    model = self.average_model()
-    if not self.accelerator.is_main_process: return
-    with autocast(self.config.precision):
-        row = batches(lambda x: measure(model, x), clips[0],
-            max(1, 2**18 // clips[0][0, :, 0].numel()))
-    append_row(path/'eval.csv', dict(step=self.step) | row)
-    return row
-
-# %% ../nbs/library/train_dpvae.ipynb #f1716841
-@patch
-def verdict(self:DPTrainer)->dict: # Figures for summary.json
-    "The last row of eval.csv; nothing without held-out clips."
-    return {k: v[-1] for k, v in read_columns(self.path/'eval.csv').items()
-        if k != 'step'}
-
 # %% ../nbs/library/train_dpvae.ipynb #2ac08f2d
 @torch.no_grad()
 def reconstruction_rows(
@@ -458,44 +370,22 @@ def reconstruction_rows(
         z).repeat_interleave(model.temporal_stride, 1)[:, :t]], 1)
 
 # %% ../nbs/library/train_dpvae.ipynb #daa14456
-@patch
-def draw_samples(self:DPTrainer, # All processes must call this, one draws
-    path:Path, # The run's folder
+def show_reconstructions(
+    model:DPVAE, # The weight average
+    clips:torch.Tensor, # n t 3 h w in [-1, 1]
+    stem:Path, # Where to, without a suffix
+    precision:str, # 'fp32' or 'bf16'
 )->dict: # What was written: name to path
     "Rows of frames, and a GIF, of a few clips."
-    model, files = self.average_model(), {}
-    if self.accelerator.is_main_process:
-        with autocast(self.config.precision):
-            rows = reconstruction_rows(model, self.shown)
-        stem = path/'samples'/f'step-{self.step:07d}'
-        stem.parent.mkdir(exist_ok=True)
-        files = dict(gif=stem.with_suffix('.gif'),
-            grid=stem.with_name(f'{stem.name}-grid.png'))
-        write_video(files['gif'], video_grid(rows.transpose(0, 1).flatten(0, 1),
-            columns=len(rows), gap=1), scale=enlargement(self.shown))
-        show_videos(rows.flatten(0, 1), ['video', 'reconstruction',
-            'D_k of z']*len(rows)).savefig(files['grid'], dpi=100)
-    self.accelerator.wait_for_everyone()
+    with autocast(precision): rows = reconstruction_rows(model, clips)
+    files = dict(gif=stem.with_suffix('.gif'),
+        grid=stem.with_name(f'{stem.name}-grid.png'))
+    films = rows.transpose(0, 1).flatten(0, 1)
+    write_video(files['gif'], video_grid(films, columns=len(rows), gap=1),
+        scale=enlargement(clips))
+    names = ['video', 'reconstruction', 'D_k of z']*len(rows)
+    show_videos(rows.flatten(0, 1), names).savefig(files['grid'], dpi=100)
     return files
-
-# %% ../nbs/library/train_dpvae.ipynb #d0d7cf12
-@patch
-def sources(self:DPTrainer,
-    path:Path, # The run's folder
-    progress:bool=True, # Show a bar
-)->tuple: # (source of batches, held-out clips or None)
-    """The shared sources, with pixels for latents; without held-out clips the
-    pictures show training clips."""
-    c, me = data_config(self.config), self.accelerator
-    clips = (held_out(c, Frozen(c, (1, 1), self.device), self.device)
-        if c.eval_every else None)
-    source = open_source(c, (1, 1), self.device, path, progress)
-    self.shown = (clips[0] if clips else next(source.batches(0, me.process_index,
-        me.num_processes)).mean)[:4]
-    if me.is_main_process:
-        write_json(path/'image_vae.json', architecture(self.model))
-    self.path = path
-    return source, clips
 
 # %% ../nbs/library/train_dpvae.ipynb #e4e59314
 def architecture(
@@ -504,71 +394,24 @@ def architecture(
     "How the image autoencoder is built."
     return {k: v for k, v in model.key.config.items() if not k.startswith('_')}
 
-# %% ../nbs/library/train_dpvae.ipynb #ce1b6a86
-@patch
-def empty_model(self:DPTrainer)->DPVAE:
-    "One like ours, without weights."
-    return empty_dpvae(self.config, architecture(self.model))
-
-# %% ../nbs/library/train_dpvae.ipynb #b9026bd5
-@patch
-def says(self:DPTrainer)->list: # Words
-    "What is special about this model."
-    c, m = self.config, self.model
-    return [f'DP-VAE on {c.image_vae}', f't_q = {m.temporal_stride}',
-        f'perceptual: {self.raw.perceptual.name if self.raw.perceptual else "none"}',
-            f'critic from step {c.adversarial_start}' if c.disc else 'no critic']
-
-# %% ../nbs/library/train_dpvae.ipynb #ee9d9803
-class DPRun(Run):
-    "The folder of a DP-VAE's training."
-    keeps, objective = (*Run.keeps, 'eval.csv', 'image_vae.json'), None
-    @cached_property
-    def config(self)->DPVAEConfig:
-        return read_config(self.path/'config.json', DPVAEConfig, dpvae_choices)
-    @property
-    def vae(self)->DPVAE: return self.model() # The weight average
-    def model(self,
-        ema:bool=True, # The weight average, or the last weights
-        step:int=None, # Which checkpoint; None is the newest
-    )->DPVAE: # On the CPU, in eval mode, without gradients; the critic stays behind
-        "The trained DP-VAE from a checkpoint."
-        state = {k: v.float() for k, v in self.weights(ema, step).items()}
-        model = empty_dpvae(self.config,
-            json.loads((self.path/'image_vae.json').read_text(encoding='utf-8')))
-        model.load_state_dict(state, assign=True)
-        return model.eval().requires_grad_(False)
-
-# %% ../nbs/library/train_dpvae.ipynb #10073378
-@patch
-def save_pretrained(self:DPRun,
-    folder:str|Path, # Made if it is not there
-    name:str=None, # What the card calls it; None: the folder
-)->Path: # config.json, model.safetensors, README.md
-    "The newest weight average, for `DPVAE.from_pretrained`, with a card."
-    folder = self.model().save(folder)
-    (folder/'README.md').write_text(self.card(name or str(folder)),
-        encoding='utf-8')
-    return folder
-
 # %% ../nbs/library/train_dpvae.ipynb #42daff26
-@patch
-def card(self:DPRun,
-    name:str='FOLDER', # Where the reader will find the model
+def dpvae_card(
+    run:Run, # Finished
+    name:str, # Where the reader will find the model
 )->str: # Markdown, with the Hub's header
     "A model card, from what the run's folder says."
-    c, summary = self.config, self.path/'summary.json'
-    found = ({k: v for k, v in json.loads(summary.read_text()).items()
-        if isinstance(v, float) and k != 'seconds'} if summary.exists() else {})
-    rows, needed = ('\n'.join(f'| {k} | {v:.3f} |' for k, v in found.items()),
-        f'from align4gen{".dpvae"} import DPVAE')
+    c, summary = run.config, run.path/'summary.json'
+    found = json.loads(summary.read_text()) if summary.exists() else {}
+    found = {k: f'{v:.3f}' for k, v in found.items()
+        if isinstance(v, float) and k != 'seconds'}
+    needed = f'from align4gen{".dpvae"} import DPVAE'
     return f"""---
 library_name: align4gen
 tags: [video-autoencoder, video-generation]
 ---
 # DP-VAE on {Path(c.image_vae).name}, {c.preset}
 
-A video autoencoder in the latent space of an image autoencoder (VideoDiT, sec. 3.1), trained for {self.step:,} steps on {c.frames} frames at {c.resolution} pixels. These are the weights of the average over training (EMA {c.ema}).
+A video autoencoder in the latent space of an image autoencoder (VideoDiT, sec. 3.1), trained for {run.step:,} steps on {c.frames} frames at {c.resolution} pixels. These are the weights of the average over training (EMA {c.ema}).
 
 ```python
 {needed}
@@ -578,8 +421,80 @@ latents = model.encode(video)       # b t 3 h w in [-1, 1]
 
 | held-out clips | |
 |---|---|
-{rows}
+{markdown_table(found)}
 """
+
+# %% ../nbs/library/train_dpvae.ipynb #6bcd06fa
+class DPVAERecipe(Recipe):
+    "A DP-VAE: E_r, D and the critic."
+    command, beside = 'align4gen_train_dpvae', 'discriminator'
+    columns = dict(recon='reconstruction', key='D_k of z, at key frames',
+        statistics='channel statistics')
+    files = 'eval.csv', 'image_vae.json'
+    def build(self):
+        c = self.config
+        model = build_dpvae(c)
+        critic = PatchDiscriminator(c.critic_width, c.critic_layers)
+        net = DPCore(model, c.recon, c.reg, c.disc, c.lpips,
+            c.lpips_weights or None, c.pixel, adaptive=c.adversarial == 'adaptive',
+            critic=critic)
+        for part in (net.model.E_r, net.model.D):
+            part.checkpointing = c.checkpointing == 'yes'
+        compile_parts(c.compile, net, [*net.model.E_r, *net.model.D])
+        return net
+    def groups(self, names):
+        critic = [n for n in names if n.startswith('discriminator')]
+        ours = [n for n in names if n not in critic]
+        return [ours, critic] if critic else [ours]
+    def write(self, folder):
+        write_json(folder/'image_vae.json', architecture(self.model))
+    def sources(self, folder, progress):
+        c = data_config(self.config)
+        clips = (held_out(c, Frozen(c, (1, 1), self.device), self.device)
+            if c.eval_every else None)
+        source = open_source(c, (1, 1), self.device, folder, progress)
+        # without held-out clips the pictures show training clips
+        self.shown = (clips[0] if clips else next(source.batches(0)).mean)[:4]
+        return source, clips
+    def inputs(self, batch, step):
+        started = self.config.disc and step >= self.config.adversarial_start
+        return batch.mean, batch.mean if started else None
+    # both sides' terms, weighted (VideoDiT, eq. 4)
+    def loss(self, terms): return sum(w*l for w, l in zip(self.net.weights, terms))
+    def row(self, terms):
+        # the loss is E_r's and D's side
+        return dict(loss=self.loss(terms[:-1]), **dict(zip(term_names, terms)))
+    def empty(self): return empty_dpvae(self.config, architecture(self.model))
+    def show(self, average, stem):
+        return show_reconstructions(average, self.shown, stem, self.config.precision)
+    def measure(self, average, clips):
+        size = max(1, 2**18 // clips[0][0, :, 0].numel())
+        with autocast(self.config.precision):
+            return batches(lambda x: measure(average, x), clips[0], size)
+    def figures(self, average, folder):
+        rows = read_columns(folder/'eval.csv')
+        return {k: v[-1] for k, v in rows.items() if k != 'step'}
+    def load(self, folder, state):
+        shape = json.loads((folder/'image_vae.json').read_text(encoding='utf-8'))
+        model = empty_dpvae(self.config, shape)
+        model.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
+        return model
+    def vae(self, run): return run.model()
+    def card(self, run, name): return dpvae_card(run, name)
+    def words(self):
+        c, perceptual = self.config, self.net.perceptual
+        critic = f'critic from step {c.adversarial_start}' if c.disc else 'no critic'
+        return [f'DP-VAE on {c.image_vae}', f't_q = {self.model.temporal_stride}',
+            f'perceptual: {perceptual.name if perceptual else "none"}', critic]
+    def advice(self):
+        c = self.config
+        return (f'Lower lr (now {c.lr:g}) or disc (now {c.disc:g}), begin with the '
+            f'critic later (now at {c.adversarial_start}), or use precision=fp32 '
+            f'(now {c.precision})')
+
+recipes.register('dpvae', DPVAERecipe)
+kinds.register('dpvae', DPVAEConfig)
+DPVAEConfig.choices = dpvae_choices
 
 # %% ../nbs/library/train_dpvae.ipynb #db28ff9d
 def train_dpvae(
@@ -588,14 +503,15 @@ def train_dpvae(
     resume:str|Path=None,
     progress:bool=True, # Show bars and say where things are
     **overrides, # Any field of DPVAEConfig
-)->DPRun: # The finished (or stopped) run
+)->Run: # The finished (or stopped) run
     "Train a DP-VAE from an image autoencoder, and leave everything in one folder."
-    return begin(DPTrainer, DPRun, ready_dpvae, preset_or_config, resume, progress,
-        overrides)
-
-# %% ../nbs/library/train_dpvae.ipynb #71fe9bf8
-@patch
-def run(self:DPTrainer, path:Path)->DPRun: return DPRun(path)
+    changes = [*overrides] + ['preset'] * (preset_or_config != 'digits')
+    if resume is None:
+        return run_config(ready_dpvae(preset_or_config, **overrides), None, progress)
+    if changes:
+        raise ValueError(
+            f'a resumed run keeps its config: leave out {", ".join(changes)}')
+    return run_config(Run(resume).config, resume, progress)
 
 # %% ../nbs/library/train_dpvae.ipynb #65cfa99f
 def dpvae_parser()->argparse.ArgumentParser: # One option per field of DPVAEConfig
@@ -624,7 +540,7 @@ def ship_miniature(
     clips:int=512, # Test clips to measure on
 )->Path: # mini_dpvae.safetensors, beside it the card
     "Make a run the miniature that `vae.load('dpvae')` gives."
-    run = DPRun(run)
+    run = Run(run)
     c, model = run.config, run.model()
     if c.image_vae != 'mini':
         raise ValueError(

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from align4gen.data import write_json
 from align4gen.labs.evidence import commit
-from align4gen.train import machine
+from align4gen.run import machine
 from align4gen.vdit import Attention
 
 

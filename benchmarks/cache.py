@@ -18,7 +18,7 @@ from align4gen.cache import (CachedClips, DigitClips, Plan, Recipe, build, colla
     pack, shard_index, write_shard)
 from align4gen.labs.evidence import commit
 from align4gen.data import write_json
-from align4gen.train import machine
+from align4gen.run import machine
 
 
 def videos(items): return torch.stack([x['video'] for x in items])

@@ -17,7 +17,7 @@ from align4gen import datasets
 from align4gen.data import photographs
 from align4gen.labs.evidence import commit
 from align4gen.data import write_json
-from align4gen.train import machine
+from align4gen.run import machine
 
 kinds = {'h264 mp4, key 50': ('a.mp4', 'libx264', dict(g='50')), 'h264 mp4, key 250': ('b.mp4',
     'libx264', dict(g='250')), 'mpeg4 avi, key 12': ('c.avi', 'mpeg4', dict(g='12'))}

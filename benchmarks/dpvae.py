@@ -15,7 +15,7 @@ from align4gen import vae
 from align4gen.data import MovingDigits, to_float, write_json
 from align4gen.dpvae import DPVAE
 from align4gen.labs.evidence import commit
-from align4gen.train import machine
+from align4gen.run import machine
 from align4gen.train_dpvae import DPVAEConfig, load_image_vae
 
 

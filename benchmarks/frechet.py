@@ -87,7 +87,7 @@ def main():
     if a.one: print(json.dumps(measure(a.dims, a.one, a.times))); return
     from align4gen.data import write_json
     from align4gen.labs.evidence import commit
-    from align4gen.train import machine
+    from align4gen.run import machine
     import numpy, scipy
     rows = []
     # NumPy's and SciPy's BLAS read their number of threads when they are loaded

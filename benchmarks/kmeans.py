@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans
 from align4gen.analysis import kmeans_many
 from align4gen.labs.evidence import commit
 from align4gen.data import write_json
-from align4gen.train import machine
+from align4gen.run import machine
 
 
 def tokens(clips, n=16*256, d=384, parts=24, seed=0):

@@ -471,13 +471,13 @@ def mini(a):
             c = resolve_machine(make_config('digits', clips=512, gamma=gamma, compile=compiled,
                 classes=10))
             trainer = Trainer(c)
-            memory = Memory(c, trainer.grid, progress=False)
+            memory = Memory(c, trainer.model.x_embedder.grid_size, progress=False)
             kind = 'eager' if compiled == 'no' else 'compiled'
             ways[f'{kind}, {"aligned, cached features" if gamma else "baseline"}'] = cached(trainer,
                 memory)
             if gamma:
                 ways[f'{kind}, aligned, online features'] = online(Trainer(c), memory,
-                    Frozen(c, trainer.grid), MovingDigits(n=512, frames=c.frames).videos)
+                    Frozen(c, trainer.model.x_embedder.grid_size), MovingDigits(n=512, frames=c.frames).videos)
     times = {k: [s for s, _ in v] for k, v in take_turns(ways, a).items()}
     base = statistics.median(times['eager, baseline'])
     rows = {k: dict(ms=round(1000*statistics.median(v), 1), ratio=round(statistics.median(v)/base,

@@ -4,7 +4,7 @@ import os, shutil, subprocess, sys
 import pytest
 from safetensors.torch import load_file
 
-from align4gen.train import Run
+from align4gen.run import Run
 
 settings = dict(clips=64, batch=8, steps=6, teachers='mini_random,mini_mae', mapper_hidden=32,
     precision='fp32', compile='no', judge='', sample_every=0, checkpoint_every=3, log_every=1,
@@ -16,12 +16,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from align4gen import train as t
 
-def wrap(self, core, optimizer):
+def wrap(self, net, optimizer):
     "What Accelerate does for FSDP on accelerators: every block on its own, then the rest; the optimiser gets the parts."
     mesh = init_device_mesh('cpu', (self.accelerator.num_processes,))
-    for block in core.model.blocks: fully_shard(block, mesh=mesh)
-    fully_shard(core, mesh=mesh)
-    return core, self.accelerator.prepare(self.build_optimizer())
+    for block in net.model.blocks: fully_shard(block, mesh=mesh)
+    fully_shard(net, mesh=mesh)
+    return net, self.accelerator.prepare(t.make_optimizer(self.config, net))
 
 if __name__ == '__main__':
     t.Trainer.wrap = wrap

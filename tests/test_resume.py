@@ -5,7 +5,8 @@ import multiprocessing, random, signal, subprocess, sys, time
 import pytest, torch
 from safetensors.torch import load_file
 
-from align4gen.train import Run, Trainer, train
+from align4gen.run import Run
+from align4gen.train import Trainer, train
 
 tiny = dict(clips=64, batch=8, steps=40, size='mini', teachers='mini_random', mapper_hidden=32,
     checkpoint_every=4, log_every=3, sample_every=0, judge='', compile='no')

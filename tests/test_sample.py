@@ -200,7 +200,7 @@ def test_killed_and_going_on(run, whole, tmp_path):
     folder, code = tmp_path/'set', f'''
 import os, signal, numpy as np
 from align4gen import sample as s
-from align4gen.train import Run
+from align4gen.run import Run
 save, n = np.save, [0]
 def dying(part, array):
     n[0] += 1
@@ -306,7 +306,7 @@ def test_more_errors(model, tmp_path, capsys):
 def test_a_borrowed_run_stays_as_it_is(tmp_path, monkeypatch, capsys):
     "A run of the package: pictures go to the folder one is in, and the command says so."
     from align4gen.sample import samples_folder
-    from align4gen.train import Run, example_run
+    from align4gen.run import Run, example_run
     run = example_run()
     before = sorted(run.path.rglob('*'))
     monkeypatch.chdir(tmp_path)

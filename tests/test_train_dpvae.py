@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 from align4gen import vae
 from align4gen.config import TrainConfig
 from align4gen.dpvae import DPVAE, DPLoss, PatchDiscriminator
-from align4gen.train import Run, train
-from align4gen.train_dpvae import (DPCore, DPRun, DPTrainer, DPVAEConfig, build_dpvae, dpvae_parser,
+from align4gen.run import Run
+from align4gen.train import Trainer, clip_gradient, train
+from align4gen.train_dpvae import (DPCore, DPVAEConfig, DPVAERecipe, build_dpvae, dpvae_parser,
     dpvae_presets, measure, ready_dpvae, train_dpvae)
 
 tiny = dict(clips=32, batch=4, steps=8, critic_width=8, critic_layers=1, lpips=0.,
@@ -54,7 +55,7 @@ def test_sigkill_then_resume(whole, tmp_path):
     time.sleep(random.Random(0).random()*.1)
     p.send_signal(signal.SIGKILL)
     p.wait()
-    assert 4 <= DPRun(tmp_path/'run').step < 8
+    assert 4 <= Run(tmp_path/'run').step < 8
     same(train_dpvae(resume=tmp_path/'run', progress=False), whole)
 
 
@@ -70,7 +71,7 @@ def test_torn_inside_a_step(whole, tmp_path, monkeypatch, piece):
     with pytest.raises(Killed):
         train_dpvae(**tiny, accumulate=2, out=str(tmp_path), name='run', progress=False)
     monkeypatch.undo()
-    assert DPRun(tmp_path/'run').step == 5
+    assert Run(tmp_path/'run').step == 5
     same(train_dpvae(resume=tmp_path/'run', progress=False), whole)
 
 
@@ -95,21 +96,21 @@ def test_a_critic_without_a_start_does_not_move(tmp_path):
 def test_rotten_step_is_skipped(tmp_path, monkeypatch):
     """Nothing moves, neither weights nor average nor critic nor optimiser; too many in a row end
     the run with advice."""
-    trainer = DPTrainer(ready_dpvae(**tiny))
-    source, _ = trainer.sources(tmp_path, False)
+    trainer = Trainer(ready_dpvae(**tiny))
+    source, _ = trainer.recipe.sources(tmp_path, False)
     batch = next(source.batches(0))
     trainer.step = 3
     trainer.train_step(batch)
-    before = {k: v.clone() for k, v in [*trainer.raw.named_parameters(), *trainer.average.items()]}
+    before = {k: v.clone() for k, v in [*trainer.recipe.net.named_parameters(), *trainer.average.items()]}
     row = trainer.train_step(batch._replace(mean=batch.mean*float('nan')))
     assert row['skipped'] == 1 and trainer.skipped == 1
-    assert all(torch.equal(v, before[k]) for k, v in [*trainer.raw.named_parameters(),
+    assert all(torch.equal(v, before[k]) for k, v in [*trainer.recipe.net.named_parameters(),
         *trainer.average.items()])
     assert (trainer.train_step(batch)['skipped'] == 0 and any(not torch.equal(v, before[k]) for k,
-        v in trainer.raw.named_parameters()))
-    prepare = DPTrainer.prepare_step
-    monkeypatch.setattr(DPTrainer, 'prepare_step', lambda self, b: prepare(self,
-        b._replace(mean=b.mean*float('nan'))))
+        v in trainer.recipe.net.named_parameters()))
+    inputs = DPVAERecipe.inputs
+    monkeypatch.setattr(DPVAERecipe, 'inputs', lambda self, b, step: inputs(self,
+        b._replace(mean=b.mean*float('nan')), step))
     with pytest.raises(FloatingPointError, match='3 steps in a row.*Lower lr .* or disc'):
         train_dpvae(**tiny | dict(patience=3), out=str(tmp_path), name='rotten', progress=False)
 
@@ -129,7 +130,7 @@ def test_two_processes_are_one(tmp_path):
                           | dict(OMP_NUM_THREADS='1'))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count('2 processes') == 1
-    two = DPRun(tmp_path/'two')
+    two = Run(tmp_path/'two')
     for k, v in one.log.items(): assert two.log[k] == pytest.approx(v, rel=1e-4, abs=1e-6), k
     for name in ('model', 'ema', 'discriminator'):
         a, b = (load_file(r.checkpoints[-1]/f'{name}.safetensors') for r in (two, one))
@@ -154,12 +155,12 @@ def test_one_backward_is_two():
 
 
 def test_each_side_is_clipped_by_itself(tmp_path):
-    trainer = DPTrainer(ready_dpvae(**tiny | dict(clip=1e-3)))
-    batch = next(trainer.sources(tmp_path, False)[0].batches(0))
+    trainer = Trainer(ready_dpvae(**tiny | dict(clip=1e-3)))
+    batch = next(trainer.recipe.sources(tmp_path, False)[0].batches(0))
     trainer.step = 3
-    trainer.gradient(batch)
-    trainer.clip_gradient()
-    sides = {critic: torch.stack([p.grad.norm() for n, p in zip(trainer.names, trainer.params)
+    trainer.gradient(trainer.recipe.inputs(batch, 3))
+    clip_gradient(trainer)
+    sides = {critic: torch.stack([p.grad.norm() for n, p in trainer.params.items()
         if n.startswith('discriminator') == critic]).norm().item() for critic in (False, True)}
     assert sides == pytest.approx({False: 1e-3, True: 1e-3}, rel=1e-2)
 
@@ -231,7 +232,7 @@ def test_runs_are_not_mixed_up(whole, tmp_path):
     other = train(clips=16, batch=4, steps=1, teachers='', judge='', compile='no', sample_steps=1,
         out=str(tmp_path), name='vdit', progress=False)
     with pytest.raises(ValueError, match='another kind.*align4gen.train.Run'):
-        DPRun(other.path).config
+        Run(other.path).config
     with pytest.raises(ValueError, match='leave out lr'): train_dpvae(resume=whole.path, lr=1.)
 
 

@@ -6,14 +6,15 @@ import pytest, torch
 from einops import rearrange
 from safetensors.torch import load_file
 
-from align4gen import cost, train as training, vae
+from align4gen import cost, train as training, train_videodit, vae
 from align4gen.config import make_config
 from align4gen.data import to_uint8
 from align4gen.dpvae import DPVAE
 from align4gen.sample import TextToVideo, align4gen_sample, read_samples, sample
 from align4gen.source import Memory, sees_video
 from align4gen.prompts import PromptTable, digit_captions, embed_captions, random_encoders
-from align4gen.train import Run, Trainer, align4gen_train, dry_run, example_run, ready_config, train
+from align4gen.run import Run, example_run
+from align4gen.train import Trainer, align4gen_train, dry_run, ready_config, train
 from align4gen.videodit import SD3Image, VideoDiT, inflate, kept_for_backward, sd3, sd3_tiny
 
 small = dict(clips=32, batch=8, frames=8, compile='no', precision='fp32', sample_every=0, judge='',
@@ -128,7 +129,7 @@ def test_prompts_train_and_go_on_exactly(how, words, monkeypatch, tmp_path):
         and (whole.path/'samples/step-0000006.gif').exists())
     # no table, no image model
     monkeypatch.setattr(PromptTable, '__init__', None)
-    monkeypatch.setattr(training, 'sd3', None)
+    monkeypatch.setattr(train_videodit, 'sd3', None)
     one, two, last = part.model(), whole.model(), whole.model(ema=False)
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(),
         two.state_dict().values()))
@@ -150,8 +151,8 @@ def trainer(words, **changes):
 
 def test_a_tenth_of_the_prompts_is_dropped(words):
     t = trainer(words, clips=512, batch=512, video_share=1.)
-    batch = next(training.open_source(t.config, t.grid, t.device).batches(0))
-    y = t.prepare_step(batch)[2]
+    batch = next(training.open_source(t.config, t.model.x_embedder.grid_size, t.device).batches(0))
+    y = t.recipe.inputs(batch, 0)[2]
     gone = (y.tokens == 0).flatten(1).all(1)
     assert .05 < gone.float().mean() < .15 and torch.equal(gone, (y.pooled == 0).all(1))
     assert torch.equal(y.tokens[~gone], batch.labels.tokens[~gone])
@@ -161,14 +162,15 @@ def test_the_loss_knows_which_way_stable_diffusion_looks(words):
     """An image model that answers noise - data, as SD3 does, and is always right: the loss is 0,
     and would not be without the change of sign."""
     t = trainer(words, video_share=1.)
-    inputs = t.prepare_step(next(training.open_source(t.config, t.grid, t.device).batches(0)))
+    grid = t.model.x_embedder.grid_size
+    inputs = t.recipe.inputs(next(training.open_source(t.config, grid, t.device).batches(0)), 0)
     class Right(SD3Image):
         def head(self, m, x, c):
             return -rearrange(inputs[3], 'b t c (h p) (w q) -> b t (h w) (p q c)', p=2, q=2)
     t.model.ask = Right()
-    assert t.core(*inputs)[0] < 1e-10
+    assert t.net(*inputs)[0] < 1e-10
     t.model.ask.sign = 1.
-    assert t.core(*inputs)[0] == pytest.approx(4*inputs[3].square().mean().item(), rel=1e-4)
+    assert t.net(*inputs)[0] == pytest.approx(4*inputs[3].square().mean().item(), rel=1e-4)
 
 
 def hub(folder, **changes):
@@ -191,7 +193,7 @@ def test_an_image_model_from_a_folder_and_a_second_stage(words, tmp_path):
     want = first.model().state_dict()
     for start in (first.path, tmp_path/'given', tmp_path/'given/model.safetensors'):
         second = trainer(words, resolution=32, start=str(start))
-        assert second.grid == (4, 4) and not any(p.is_meta for p in second.model.parameters())
+        assert second.model.x_embedder.grid_size == (4, 4) and not any(p.is_meta for p in second.model.parameters())
         assert all(torch.equal(v, want[k]) for k, v in second.model.state_dict().items())
     assert math.isfinite(train('digits-videodit', steps=2, name='second', **small | words
         | dict(resolution=32, start=str(first.path))).log['loss'][-1])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['arms', 'controls', 'columns', 'bins', 'scales', 'drawn_columns', 'arm_config', 'test_clips', 'real_features',
-           'one_channel', 'FrameCoder', 'FrameTrainer', 'FrameRun', 'train_coder', 'measure_pair', 'spread',
+           'one_channel', 'FrameCoder', 'FrameConfig', 'FrameRecipe', 'train_coder', 'measure_pair', 'spread',
            'measure_latents', 'measure_coder', 'in_own_scale', 'diffusion_config', 'draw', 'motion_eyes', 'motion',
            'best_motion', 'judge_model', 'diffuse', 'generation_scales', 'one_run', 'all_jobs', 'finished', 'tables',
            'record', 'look_again', 'parser', 'main']
@@ -12,7 +12,7 @@ __all__ = ['arms', 'controls', 'columns', 'bins', 'scales', 'drawn_columns', 'ar
 # %% ../../nbs/labs/autoencoders.ipynb #b33ae590
 import argparse, json
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
 import torch, torch.nn as nn
@@ -20,7 +20,7 @@ from diffusers import AutoencoderKL
 from fastcore.basics import patch
 from safetensors.torch import load_file, save_file
 from .. import encoders, metrics, vae
-from ..config import TrainConfig
+from ..config import TrainConfig, kinds, recipes
 from ..data import (MovingDigits, replace_file, to_float, to_uint8,
     write_json, write_table)
 from ..dpvae import DPVAE, PatchDiscriminator, channel_statistics
@@ -31,10 +31,11 @@ from .evidence import commit
 from .faults import steps_extractor
 from ..objectives import Flow
 from ..sample import Sampling
-from ..train import (Run, begin, build_model, denoising_loss, machine,
-    ready_config, train)
-from ..train_dpvae import (DPCore, DPRun, DPTrainer, DPVAEConfig,
-    key_latents, read_keys, ready_dpvae)
+from ..run import Run, machine
+from align4gen.train import (build_model, denoising_loss, ready_config, run_config,
+    train)
+from ..train_dpvae import (DPCore, DPVAEConfig, DPVAERecipe, key_latents,
+    read_keys, ready_dpvae)
 
 # %% ../../nbs/labs/autoencoders.ipynb #570e1c3c
 arms = {
@@ -112,40 +113,29 @@ class FrameCoder(nn.Module):
         return back, z, z
 
 # %% ../../nbs/labs/autoencoders.ipynb #f074a1f9
-class FrameTrainer(DPTrainer):
-    "The loop of a DP-VAE, with a coder of single frames in it."
-    def run(self, path:Path): return FrameRun(path)
+class FrameConfig(DPVAEConfig):
+    "A DP-VAE's settings, for a coder of single frames."
+    choices = DPVAEConfig.choices
+    @property
+    def kind(self)->str: return 'frames'
 
 # %% ../../nbs/labs/autoencoders.ipynb #fee6fc55
-class FrameRun(DPRun):
-    "The folder of such a training."
-    def model(self, ema:bool=True,
-        step:int=None)->vae.FrameVAE: # The trained coder, frozen
+class FrameRecipe(DPVAERecipe):
+    "The losses and the loop of a DP-VAE, around another model."
+    def build(self):
+        c, coder = self.config, FrameCoder(one_channel())
+        critic = PatchDiscriminator(c.critic_width, c.critic_layers)
+        return DPCore(coder, c.recon, c.reg, c.disc, c.lpips, c.lpips_weights
+            or None, c.pixel, critic=critic)
+    def empty(self): return FrameCoder(one_channel())
+    def show(self, average, stem): return {}
+    def load(self, folder, state):
         coder = FrameCoder(one_channel())
-        coder.load_state_dict(self.weights(ema, step))
+        coder.load_state_dict(state)
         return vae.FrameVAE(coder.key, 'frames')
 
-# %% ../../nbs/labs/autoencoders.ipynb #9430ee4f
-@patch
-def build(self:FrameTrainer)->DPCore:
-    "The same losses around another model."
-    c = self.config
-    torch.manual_seed(c.seed)
-    return DPCore(FrameCoder(one_channel()), c.recon, c.reg, c.disc, c.lpips,
-        c.lpips_weights or None, c.pixel, critic=PatchDiscriminator(c.critic_width,
-        c.critic_layers)).to(self.device)
-
-# %% ../../nbs/labs/autoencoders.ipynb #1c2c48d6
-@patch
-def empty_model(self:FrameTrainer)->FrameCoder:
-    "One like ours; its weights do not count."
-    return FrameCoder(one_channel())
-
-# %% ../../nbs/labs/autoencoders.ipynb #641dd55f
-@patch
-def draw_samples(self:FrameTrainer, path:Path)->dict: # Empty
-    "No pictures: there is no D_k to read these latents."
-    return {}
+kinds.register('frames', FrameConfig)
+recipes.register('frames', FrameRecipe)
 
 # %% ../../nbs/labs/autoencoders.ipynb #de8b1f5f
 def train_coder(
@@ -161,15 +151,16 @@ def train_coder(
     if arm == 'hold':
         return (DPVAE.from_2d(vae.load('mini').model,
             name='hold').eval().requires_grad_(False), 0.)
-    folder, kinds = (Path(runs)/f'{arm}-{seed}', (FrameTrainer, FrameRun)
-        if arm == 'frames' else (DPTrainer, DPRun))
+    folder = Path(runs)/f'{arm}-{seed}'
     if not (folder/'summary.json').exists():
-        config = ('digits' if folder.exists() else arm_config(arm, seed, steps,
-            out=str(runs), **changes))
-        begin(*kinds, ready_dpvae, config, folder if folder.exists() else None,
-            False, {})
-    return (kinds[1](folder).model(),
-        json.loads((folder/'summary.json').read_text())['seconds'])
+        if folder.exists(): config, resume = Run(folder).config, folder
+        else:
+            config = arm_config(arm, seed, steps, out=str(runs), **changes)
+            if arm == 'frames': config = FrameConfig(**asdict(config))
+            resume = None
+        run_config(config, resume, progress=False)
+    seconds = json.loads((folder/'summary.json').read_text())['seconds']
+    return Run(folder).model(), seconds
 
 # %% ../../nbs/labs/autoencoders.ipynb #4ba5c336
 columns = ('numbers', 'parameters', 'seconds', 'psnr', 'ssim', 'distance',

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np, torch
 from safetensors.torch import load_file, save_file
 from .. import encoders, vae
-from ..config import TrainConfig
+from ..config import TrainConfig, recipes
 from ..data import (MovingDigits, replace_file, to_float, to_uint8,
     write_json, write_table)
 from .core import lab_parser, run_jobs, some_of, summarise
@@ -23,8 +23,8 @@ from ..metrics import frechet_distance, read_rightly
 from ..objectives import Flow
 from ..sample import Sampling
 from ..source import Batch, Memory, one_frame
-from ..train import (Trainer, build_model, denoising_loss, machine,
-    ready_config, train)
+from ..run import machine
+from ..train import Trainer, denoising_loss, ready_config, train
 from ..vdit import VDiT, count_parameters
 from ..videodit import count_kept, inflate, trained_image_dit
 
@@ -182,7 +182,8 @@ def counted(
 )->dict: # parameters, trainable, kept (bytes)
     """Size of the model alone, and the activations that one clip leaves for the
     backward pass (bf16, fused attention)."""
-    model, z = build_model(config), test_latents(False)[0][:1]
+    model = recipes.find(config.kind)(config).build_model()
+    z = test_latents(False)[0][:1]
     sizes = dict(parameters=count_parameters(model),
         trainable=count_parameters(model, trainable=True))
     model = model.train().to('meta')
@@ -196,7 +197,7 @@ class Stopwatch:
     def __init__(self, arm:str):
         self.config = arm_config(arm, clips=64, eval_every=0)
         self.trainer = Trainer(self.config)
-        source = Memory(self.config, self.trainer.grid, progress=False)
+        source = Memory(self.config, self.trainer.model.x_embedder.grid_size, progress=False)
         first = lambda d: Batch(d.mean[:self.config.batch], None,
             [f[:self.config.batch] for f in d.features],
             d.labels[:self.config.batch])

@@ -17,7 +17,8 @@ from ..data import MovingDigits, to_float, write_json, write_table
 from ..metrics import frechet_distance, read_rightly
 from ..sample import sample
 from ..config import autocast
-from ..train import Run, machine, train
+from ..run import Run, machine
+from ..train import train
 
 # %% ../../nbs/labs/evidence.ipynb #ed4ce4f0
 arms = {

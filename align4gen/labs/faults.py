@@ -30,7 +30,7 @@ from align4gen.data import (MovingDigits, replace_file, to_float, write_json,
 from ..frechet import frechet_distance
 from .core import claim_folder, lab_parser, run_jobs, some_of
 from .evidence import commit
-from ..train import machine
+from ..run import machine
 
 # %% ../../nbs/labs/faults.ipynb #e4181852
 @dataclass(frozen=True)

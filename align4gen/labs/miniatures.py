@@ -28,7 +28,7 @@ from ..data import (MovingDigits, bright_colour, digit_images, photographs,
 from ..metrics import read_rightly
 from ..objectives import Flow
 from ..sample import sample
-from ..train import machine
+from ..run import machine
 from ..videodit import image_dit
 
 # %% ../../nbs/labs/miniatures.ipynb #23894623
