@@ -20,7 +20,9 @@ import torch, torch.nn.functional as F
 from einops import rearrange
 from tqdm.auto import tqdm
 from . import encoders
-from .data import MovingDigits, read_video, to_float, write_table
+from .data import MovingDigits
+from .files import write_table
+from .video import read_video, to_float
 
 # %% ../nbs/05_analysis.ipynb #27439e18
 def token_grid(

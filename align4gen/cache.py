@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['dtypes', 'types', 'DigitClips', 'draw_latents', 'stored', 'encode_clips', 'clip_bytes', 'pack', 'write_shard',
-           'checksum', 'shard_index', 'read_tensors', 'weights_hash', 'Recipe', 'describe_data', 'describe_models',
-           'Plan', 'shard_samples', 'finished', 'make_shards', 'devices', 'merge', 'flatten', 'settle_manifest',
+           'checksum', 'shard_index', 'read_tensors', 'Recipe', 'describe_data', 'describe_models', 'Plan',
+           'shard_samples', 'finished', 'make_shards', 'devices', 'merge', 'flatten', 'settle_manifest',
            'check_manifest', 'probe', 'pace', 'in_words', 'build', 'shard_url', 'is_url', 'fetch_cache', 'read_index',
            'verify', 'CachedClips', 'collate', 'unpack', 'parser', 'command_data', 'command_weights', 'command_recipe',
            'align4gen_cache']
 
 # %% ../nbs/library/cache.ipynb #1dfa13f1
-import argparse, hashlib, json, math, multiprocessing, os, re, shutil, sys, tarfile
+import argparse, json, math, multiprocessing, os, re, shutil, sys, tarfile
 import time, warnings, zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -24,8 +24,10 @@ from tqdm.auto import tqdm
 from webdataset import TarWriter, gopen
 from . import encoders, vae
 from .align import match_grid
-from .data import (clip_numbers, digit_images, render_clips, replace_file,
-    to_float, write_json)
+from .data import clip_numbers, digit_images, render_clips
+from .files import replace_file, write_json
+from .video import to_float
+from .weights import fingerprint
 
 # %% ../nbs/library/cache.ipynb #a8126192
 class DigitClips(Dataset):
@@ -203,18 +205,6 @@ def read_tensors(
         return {k: torch.frombuffer(_read_exactly(f, start + a, b - a, path),
             dtype=t).reshape(shape) for k, (t, shape, a, b) in places.items()}
 
-# %% ../nbs/library/cache.ipynb #c8f26478
-def weights_hash(
-    model:torch.nn.Module, # A VAE or an encoder
-)->str: # 16 hex digits; '' if it has no weights
-    "A fingerprint of every parameter and buffer: name, type, shape and bytes."
-    h, state = hashlib.sha256(), model.state_dict()
-    for k in sorted(state):
-        v = state[k].detach().cpu().contiguous()
-        h.update(f'{k} {v.dtype} {tuple(v.shape)};'.encode())
-        h.update(v.reshape(-1).view(torch.uint8).numpy())
-    return h.hexdigest()[:16] if state else ''
-
 # %% ../nbs/library/cache.ipynb #82c7bf15
 @dataclass
 class Recipe:
@@ -275,11 +265,10 @@ def describe_data(
     root = os.path.commonpath(paths) if len(paths) > 1 else ''
     names = [os.path.relpath(p, root) if root else Path(p).name for p in paths]
     labels = getattr(dataset, 'labels', None)
-    listed = json.dumps([names, [int(l) for l in labels] if labels is not None
-        else []])
+    listed = [names, [int(l) for l in labels] if labels is not None else []]
     return dict(name=type(dataset).__name__) | found | dict(videos=len(dataset),
         classes=[*(getattr(dataset, 'classes', None) or [])],
-        files=hashlib.sha256(listed.encode()).hexdigest()[:16]) | {k: v for k,
+        files=fingerprint(listed)) | {k: v for k,
         v in more.items() if v is not None}
 
 # %% ../nbs/library/cache.ipynb #443a59b9
@@ -292,12 +281,12 @@ def describe_models(
     "Names, weights and preprocessing of the frozen networks."
     def teacher(t):
         e = t.entry
-        return dict(name=t.name, sha256=weights_hash(t), dim=t.dim,
+        return dict(name=t.name, sha256=fingerprint(t), dim=t.dim,
             own_grid=t.grid(*size), grid=recipe.grid or t.grid(*size),
             preprocessing=dict(
             resize=f'bicubic, antialiased, to {e.size} x {e.size}', mean=e.mean,
             std=e.std), tubelet=e.tubelet, time=e.time)
-    return dict(vae=dict(name=recipe.vae, sha256=weights_hash(coder),
+    return dict(vae=dict(name=recipe.vae, sha256=fingerprint(coder),
         channels=coder.channels, stride=coder.stride,
         latents='posterior mean and std, scaled'),
                 teachers=[teacher(t) for t in teachers], dtype=recipe.dtype,
@@ -499,7 +488,7 @@ def settle_manifest(
 def check_manifest(
     manifest:dict, # From manifest.json
     # vae, teachers (all must be there), frames, resolution, grid, data, split,
-    # interval, dtype, clips, and hashes=dict(name=weights_hash); None: any
+    # interval, dtype, clips, and hashes=dict(name=fingerprint); None: any
     **wanted,
 ):
     """ValueError unless a cache holds what a run wants; it names the field, what
@@ -707,8 +696,7 @@ def fetch_cache(
     progress:bool=True,
 )->Path: # The local folder
     "Copy a cache from a URL; shards that are here already are kept."
-    local = Path(local or Path.home()/'.cache/align4gen'/hashlib.sha256(
-        url.encode()).hexdigest()[:16])
+    local = Path(local or Path.home()/'.cache/align4gen'/fingerprint(url))
     local.mkdir(parents=True, exist_ok=True)
     for name in ('manifest.json', 'index.json'): _fetch_file(url, local/name)
     shards = json.loads((local/'index.json').read_text())['shards']

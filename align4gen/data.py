@@ -4,24 +4,21 @@
 
 # %% auto #0
 __all__ = ['backdrops', 'digit_images', 'random_numbers', 'bounce', 'heading', 'pixel_centres', 'place_digits', 'bright_colour',
-           'photographs', 'window', 'drift_path', 'to_float', 'to_uint8', 'clip_numbers', 'digit_path',
-           'photo_backdrop', 'plain_backdrop', 'render_clips', 'replace_file', 'write_json', 'write_table',
-           'draw_clips', 'cached_clips', 'MovingDigits', 'clip_batch', 'film_strip', 'picture_figure', 'show_videos',
-           'video_grid', 'enlarge', 'gif_bytes', 'Gif', 'animate', 'xt_slice', 'draw_xt', 'show_xt', 'write_video',
-           'read_video']
+           'photographs', 'window', 'drift_path', 'clip_numbers', 'digit_path', 'photo_backdrop', 'plain_backdrop',
+           'render_clips', 'draw_clips', 'cached_clips', 'MovingDigits']
 
 # %% ../nbs/00_data.ipynb #88421757
-import base64, csv, io, json, os, re, secrets
-from fractions import Fraction
+import json
 from functools import lru_cache
 from pathlib import Path
-import av, numpy as np, torch, torch.nn.functional as F
+import numpy as np, torch, torch.nn.functional as F
 from einops import rearrange
-from PIL import Image, ImageSequence
 from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits, load_sample_images
 from sklearn.model_selection import train_test_split
+from .files import replace_file
+from .video import to_float
 
 # %% ../nbs/00_data.ipynb #afa1a508
 @lru_cache
@@ -170,21 +167,6 @@ def drift_path(
     return ((size/2 + r[:, :2] * span)[:, None] + drift[:,
         None] * torch.arange(frames)[:, None])
 
-# %% ../nbs/00_data.ipynb #5e878fff
-def to_float(
-    video:torch.Tensor, # uint8, any shape
-)->torch.Tensor: # float32 in [-1, 1]
-    "Stored bytes to the range every model here uses."
-    return video.float() / 127.5 - 1
-
-# %% ../nbs/00_data.ipynb #f78d6a61
-def to_uint8(
-    video:torch.Tensor, # float in [-1, 1]; values outside are clipped
-)->torch.Tensor: # uint8 in [0, 255]
-    "The range every model uses to bytes."
-    return ((video.detach().float() + 1) * 127.5).round().clamp(0,
-        255).to(torch.uint8)
-
 # %% ../nbs/00_data.ipynb #fb099be6
 def clip_numbers(
     index:np.ndarray, # n clip indices
@@ -269,48 +251,6 @@ def render_clips(
         label=labels[image_id],
                 image_id=image_id, position=position)
 
-# %% ../nbs/00_data.ipynb #29a350d7
-def replace_file(
-    path:str|Path, # Where the file should be; its folder is made
-    # Called with another path in that folder, with the same suffix, to write to
-    write:callable,
-)->Path: # The file
-    """Write a file so that a reader sees all of it or nothing, even if the lights
-    go out."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{secrets.token_hex(4)}.part.{path.name}')
-    try:
-        write(part)
-        with open(part, 'rb+') as f: os.fsync(f.fileno())
-        part.chmod(0o644)
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
-    return path
-
-# %% ../nbs/00_data.ipynb #07a5f964
-def write_json(
-    path:str|Path, # Where the file should be
-    content:dict|list|str|int|float|bool|None, # Anything JSON can say
-)->Path: # The file
-    "A JSON file, whole or not there."
-    return replace_file(path, lambda part: part.write_text(json.dumps(content,
-        indent=1) + '\n', encoding='utf-8'))
-
-# %% ../nbs/00_data.ipynb #e3c528f0
-def write_table(
-    path:str|Path, # Where the CSV file should be
-    rows:list, # Dicts
-    columns:tuple=None, # Their order; None: as in the first row
-)->Path: # The file
-    "A CSV file, whole or not there."
-    def write(part):
-        with open(part, 'w', newline='', encoding='utf-8') as f:
-            table = csv.DictWriter(f, columns or [*rows[0]], lineterminator='\n')
-            table.writeheader()
-            table.writerows(rows)
-    return replace_file(path, write)
-
 # %% ../nbs/00_data.ipynb #010bed46
 def draw_clips(
     n:int, # Number of clips, from index 0
@@ -376,262 +316,3 @@ class MovingDigits(torch.utils.data.Dataset):
     def __getitem__(self, i): return to_float(self.videos[i]), self.labels[i]
     def __repr__(self):
         return (f"MovingDigits({', '.join(f'{k}={v!r}' for k, v in self.config.items())})")
-
-# %% ../nbs/00_data.ipynb #52ad52b2
-def clip_batch(
-    # n t c h w or t c h w, c = 3 or 1; uint8 in [0, 255] or floating point in [-1,
-    # 1]: the dtype decides
-    videos:torch.Tensor,
-)->torch.Tensor: # uint8 n t 3 h w
-    """One form for everything that shows or writes videos; ValueError or TypeError
-    if `videos` is something else."""
-    videos = torch.as_tensor(videos)
-    if videos.ndim == 4: videos = videos[None]
-    if videos.ndim != 5 or videos.shape[2] not in (1, 3) or 0 in videos.shape:
-        raise ValueError(
-            'videos are n t c h w or t c h w with 3 channels (or 1), not '
-            f'{tuple(videos.shape)}')
-    if videos.is_floating_point(): videos = to_uint8(videos)
-    elif videos.dtype != torch.uint8:
-        raise TypeError(
-            f'videos are uint8, or floating point in [-1, 1], not {videos.dtype}')
-    return videos.detach().cpu().expand(-1, -1, 3, -1, -1)
-
-# %% ../nbs/00_data.ipynb #791b3726
-def film_strip(
-    videos:torch.Tensor, # As in clip_batch
-    gap:int=1, # White pixels between frames
-)->np.ndarray: # uint8 H W 3
-    "One picture: a clip per row, time to the right."
-    framed = F.pad(clip_batch(videos), (0, gap, 0, gap), value=255)
-    return rearrange(framed, 'n t c h w -> (n h) (t w) c').numpy()[:-gap
-        or None, :-gap or None]
-
-# %% ../nbs/00_data.ipynb #92d38002
-def picture_figure(
-    picture:np.ndarray, # uint8 H W 3
-    scale:float, # Screen pixels per picture pixel
-):
-    """A matplotlib figure that is one picture, sharp pixels, no frame and no
-    ticks; gives (figure, axes)."""
-    import matplotlib.pyplot as plt
-    h, w = picture.shape[:2]
-    fig = plt.figure(figsize=(w*scale/100, h*scale/100), dpi=100)
-    ax = fig.add_axes((0, 0, 1, 1))
-    ax.imshow(picture, interpolation='nearest', aspect='auto')
-    ax.tick_params(length=0)
-    ax.set(xticks=[], yticks=[], frame_on=False)
-    # shown once, where it is returned
-    plt.close(fig)
-    return fig, ax
-
-# %% ../nbs/00_data.ipynb #6b849650
-def show_videos(
-    # n t c h w or t c h w; uint8 in [0, 255] or floating point in [-1, 1]
-    videos:torch.Tensor,
-    titles:list=None, # One label per clip, written at its left
-    rows:int=None, # Show the first rows clips; None shows all
-    # Screen pixels per video pixel; None fits about 600 screen pixels
-    scale:float=None,
-):
-    "A matplotlib Figure: one clip per row, time to the right."
-    videos, gap = clip_batch(videos)[:rows], 1
-    if titles is not None and len(titles) < len(videos):
-        raise ValueError(f'{len(titles)} titles for {len(videos)} videos')
-    strip, height = film_strip(videos, gap), videos.shape[-2] + gap
-    fig, ax = picture_figure(strip, scale or max(1, 600 // strip.shape[1]))
-    if titles is not None:
-        ax.set_yticks([i*height + (height - gap)/2 - .5
-            for i in range(len(videos))], map(str, titles[:len(videos)]))
-    return fig
-
-# %% ../nbs/00_data.ipynb #8c8df80d
-def video_grid(
-    videos:torch.Tensor, # n t c h w; uint8 in [0, 255] or floating point in [-1, 1]
-    columns:int=None, # Clips per row; None makes the grid about square
-    gap:int=0, # Black pixels between clips
-)->torch.Tensor: # uint8 t 3 H W
-    """Many clips as one video: n clips side by side, black where the last row is
-    not full."""
-    videos = clip_batch(videos)
-    columns = columns or int(np.ceil(len(videos) ** .5))
-    blank = -len(videos) % columns
-    tiles = F.pad(videos, (0, gap, 0, gap, 0, 0, 0, 0, 0, blank))
-    return rearrange(tiles, '(r k) t c h w -> t c (r h) (k w)',
-        k=columns)[..., :-gap or None, :-gap or None]
-
-# %% ../nbs/00_data.ipynb #85455607
-def enlarge(
-    video:torch.Tensor, # t c h w, as in clip_batch
-    scale:int, # Each pixel becomes scale x scale pixels
-)->torch.Tensor: # uint8 t 3 H W
-    "Nearest-neighbour upscaling, so that pixels stay visible."
-    batch = clip_batch(video)
-    if len(batch) != 1:
-        raise ValueError(
-            f'one video t c h w, not a batch of {len(batch)}: tile it with '
-            'video_grid')
-    if int(scale) != scale or scale < 1:
-        raise ValueError(f'scale is a whole number of 1 or more, not {scale}')
-    return batch[0].repeat_interleave(int(scale), -1).repeat_interleave(int(scale),
-        -2)
-
-# %% ../nbs/00_data.ipynb #4786fc78
-def gif_bytes(
-    video:torch.Tensor, # uint8 t 3 h w
-    # Frames a second; GIF rounds the time of a frame to hundredths of a second
-    fps:float,
-)->bytes: # A GIF file that loops, up to 256 colours a frame
-    "Encode an animated GIF."
-    ms = max(2, round(100/fps)) * 10
-    first, *rest = [Image.fromarray(f).quantize(256) for f in rearrange(video,
-        't c h w -> t h w c').contiguous().numpy()]
-    file = io.BytesIO()
-    first.save(file, 'GIF', save_all=True, append_images=rest, duration=ms, loop=0,
-        comment=f'{ms} ms a frame')
-    return file.getvalue()
-
-# %% ../nbs/00_data.ipynb #0397279d
-class Gif:
-    """An animated GIF that a notebook shows and a web page keeps. The file stays
-    small: the browser enlarges it."""
-    def __init__(self,
-        data:bytes, # The GIF file
-        width:int, # Width on the screen, pixels
-    ): self.data, self.width = data, width
-    def __repr__(self): return f'Gif({len(self.data):,} bytes)'
-    def _repr_html_(self):
-        source = 'data:image/gif;base64,' + base64.b64encode(self.data).decode()
-        return (f'<img src="{source}" width="{self.width}" '
-            'style="image-rendering: pixelated">')
-
-# %% ../nbs/00_data.ipynb #f42b433b
-def animate(
-    # n t c h w or t c h w; uint8 in [0, 255] or floating point in [-1, 1]
-    videos:torch.Tensor,
-    fps:float=6, # Frames a second
-    scale:int=8, # Screen pixels per video pixel
-    columns:int=None, # Clips per row; None makes the grid about square
-)->Gif: # .data holds the GIF file
-    "One moving picture of all the clips."
-    video = video_grid(videos, columns, gap=1)
-    return Gif(gif_bytes(video, fps), width=video.shape[-1] * scale)
-
-# %% ../nbs/00_data.ipynb #cc51e500
-def xt_slice(
-    video:torch.Tensor, # t c h w
-    row:int=None, # Which row y of the frame; None is the middle one
-)->torch.Tensor: # c t w, same dtype: the row through time, first frame on top
-    "One row of pixels followed through time (Align4Gen, Fig. 4)."
-    if video.ndim != 4:
-        raise ValueError(f'one video t c h w, not {tuple(video.shape)}')
-    h = video.shape[-2]
-    row = h//2 if row is None else row
-    if not 0 <= row < h: raise ValueError(f'row is 0 to {h-1}, not {row}')
-    return rearrange(video[:, :, row], 't c w -> c t w')
-
-# %% ../nbs/00_data.ipynb #1a3763d0
-def draw_xt(
-    axs:tuple|np.ndarray, # Two matplotlib axes: for the frame, for the slice
-    video:torch.Tensor, # t c h w; uint8 in [0, 255] or floating point in [-1, 1]
-    row:int, # Which row y of the frame
-):
-    """The first frame with a row marked, and that row through time, stretched to
-    the same height (Align4Gen, Fig. 4)."""
-    video = enlarge(video, 1)
-    axs[0].imshow(rearrange(video[0], 'c h w -> h w c'), interpolation='nearest')
-    axs[1].imshow(rearrange(xt_slice(video, row), 'c t w -> t w c'),
-        interpolation='nearest', aspect='auto')
-    # seen on any picture
-    for colour, width in (('black', 3), ('white', 1.2)):
-        axs[0].axhline(row, color=colour, lw=width)
-    axs[0].set_ylabel('y')
-    axs[1].set_ylabel('time')
-    for ax in axs: ax.set(xticks=[], yticks=[], xlabel='x')
-
-# %% ../nbs/00_data.ipynb #d64e0162
-def show_xt(
-    video:torch.Tensor, # t c h w; uint8 in [0, 255] or floating point in [-1, 1]
-    row:int=None, # Which row y of the frame; None is the middle one
-    # Screen pixels per video pixel; None fits about 160 screen pixels a frame
-    scale:float=None,
-):
-    """A matplotlib Figure: the first frame with the row marked, and the row
-    through time, stretched to the same height."""
-    import matplotlib.pyplot as plt
-    row, h, w = video.shape[-2]//2 if row is None else row, *video.shape[-2:]
-    scale = scale or max(1, 160 // h)
-    fig, axs = plt.subplots(1, 2, figsize=(2.1*w*scale/100, h*scale/100), dpi=100)
-    draw_xt(axs, video, row)
-    plt.close(fig)
-    return fig
-
-# %% ../nbs/00_data.ipynb #2c2b1f3e
-def _write_gif(path, video, fps): path.write_bytes(gif_bytes(video, fps))
-
-# %% ../nbs/00_data.ipynb #385e5cb2
-def _write_mp4(path, video, fps):
-    "H.264 wants even sides: an odd one gets its last line twice."
-    video = video[..., torch.arange(video.shape[-2] + video.shape[-2] % 2).clamp(
-        max=video.shape[-2]-1), :]
-    video = video[..., torch.arange(video.shape[-1] + video.shape[-1] % 2).clamp(
-        max=video.shape[-1]-1)]
-    with av.open(str(path), 'w') as file:
-        stream = file.add_stream('libx264',
-            rate=Fraction(fps).limit_denominator(1000), options=dict(crf='12'))
-        stream.width, stream.height, stream.pix_fmt = (video.shape[-1],
-            video.shape[-2], 'yuv420p')
-        for frame in rearrange(video, 't c h w -> t h w c').contiguous().numpy():
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame,
-                format='rgb24')))
-        file.mux(stream.encode())
-
-# %% ../nbs/00_data.ipynb #c891175a
-def write_video(
-    # Ends in .gif (256 colours a frame, loops) or .mp4 (H.264, small, even sides)
-    path:str|Path,
-    video:torch.Tensor, # t c h w; uint8 in [0, 255] or floating point in [-1, 1]
-    fps:float=6, # Frames a second
-    scale:int=1, # Each pixel becomes scale x scale pixels
-)->Path: # The file, complete: it is written under another name and renamed
-    "Write one video; ValueError if the suffix is not .gif or .mp4."
-    path, writers = Path(path), {'.gif': _write_gif, '.mp4': _write_mp4}
-    if path.suffix.lower() not in writers:
-        raise ValueError(
-            f"{path.name}: videos are written as {' or '.join(writers)}")
-    if not fps > 0: raise ValueError(f'fps is more than 0, not {fps}')
-    return replace_file(path, lambda part: writers[path.suffix.lower()](part,
-        enlarge(video, scale), fps))
-
-# %% ../nbs/00_data.ipynb #eab4c5da
-def _gif_frames(path):
-    """Pillow stores a repeated frame once, for longer: our own GIFs say how long
-    one frame is."""
-    with Image.open(path) as file:
-        said = re.fullmatch(rb'(\d+) ms a frame', file.info.get('comment', b''))
-        for frame in ImageSequence.Iterator(file):
-            times = round(frame.info['duration'] / int(said[1])) if said else 1
-            yield from [np.array(frame.convert('RGB'))] * times
-
-# %% ../nbs/00_data.ipynb #1b2748a9
-def _stream_frames(path):
-    with av.open(str(path)) as file:
-        # several data workers would fight over the cores
-        file.streams.video[0].codec_context.thread_count = 1
-        for frame in file.decode(video=0): yield frame.to_ndarray(format='rgb24')
-
-# %% ../nbs/00_data.ipynb #5c4c5234
-def read_video(
-    path:str|Path, # A .gif, .mp4 or whatever else PyAV decodes
-)->torch.Tensor: # uint8 t 3 h w
-    """Read a whole video; FileNotFoundError if there is none, ValueError if it
-    cannot be decoded, both naming the file."""
-    path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f'no video file {path}')
-    reader = _gif_frames if path.suffix.lower() == '.gif' else _stream_frames
-    try: frames = list(reader(path))
-    except Exception as e:
-        raise ValueError(f'{path} is not a video that can be decoded: {e}') from e
-    if not frames: raise ValueError(f'{path} holds no frames')
-    return rearrange(torch.from_numpy(np.stack(frames)),
-        't h w c -> t c h w').contiguous()

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import BinaryIO
 from einops import rearrange
 from PIL import Image
-from .data import random_numbers, read_video, to_float
+from .data import random_numbers
+from .video import read_video, to_float
 
 # %% ../nbs/library/datasets.ipynb #d48228e2
 def frame_indices(

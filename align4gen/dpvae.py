@@ -24,9 +24,10 @@ from safetensors.torch import save_file
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 from . import encoders
-from .data import replace_file, write_json
-from .vae import (channels_and_stride, each_chunk, latent_scale, ship,
-    shipped, trained_mini_vae, video_frames)
+from .files import replace_file, write_json
+from .vae import (channels_and_stride, each_chunk, latent_scale,
+    trained_mini_vae, video_frames)
+from .weights import mismatch, read_state, ship, shipped
 
 # %% ../nbs/10_dpvae.ipynb #f44737f8
 def layers_2d(
@@ -552,11 +553,11 @@ def from_pretrained(cls:DPVAE,
             f"{path} describes "
             f"{config.get('kind', config.get('_class_name', 'something else'))}, "
             "not a DPVAE: DPVAE.from_2d starts from an image autoencoder")
-    state = encoders.read_state(Path(folder)/'model.safetensors', 'DPVAE')
+    state = read_state(Path(folder)/'model.safetensors', 'DPVAE')
     with torch.device('meta'):
         self = cls.from_2d(AutoencoderKL.from_config(config['autoencoder_kl']),
             **config['settings'], name=config['name'], **options)
-    if odd := encoders.misfit(self.state_dict(), state):
+    if odd := mismatch(self.state_dict(), state):
         raise ValueError(f'{folder}: the weights do not fit the config: {odd}')
     self.load_state_dict(state, assign=True)
     return self.eval()
@@ -564,7 +565,7 @@ def from_pretrained(cls:DPVAE,
 # %% ../nbs/10_dpvae.ipynb #c9248b84
 def ship_dpvae(
     model:DPVAE, # On the miniature image autoencoder
-    card:dict, # What a reader must know, as in vae.ship
+    card:dict, # What a reader must know, as in ship
     folder:str|Path=None, # Default: the package's weights folder
 )->Path: # The safetensors file
     "Store E_r and D in half precision; E_k and D_k are stored elsewhere."
@@ -632,20 +633,20 @@ class LPIPS(nn.Module):
     torchmetrics, VGG's own weights from a file."""
     name = 'LPIPS (VGG-16)'
     def __init__(self,
-        # torchvision's VGG-16 as .safetensors (encoders.to_safetensors converts a
+        # torchvision's VGG-16 as .safetensors (weights.to_safetensors converts a
         # .pth)
         weights:str|Path,
     ):
         super().__init__()
         from torchmetrics.functional.image.lpips import _LPIPS
         state = {k.removeprefix('features.'): v for k,
-            v in encoders.read_state(weights, 'VGG-16').items()
+            v in read_state(weights, 'VGG-16').items()
             if not k.startswith('classifier.')}
         # no download: all weights are set below
         self.model = _LPIPS(net='vgg', pnet_rand=True)
         own = {k.split('.', 1)[1]: v for k,
             v in self.model.net.state_dict().items()}
-        if odd := encoders.misfit(own, state):
+        if odd := mismatch(own, state):
             raise ValueError(f'VGG-16: {weights} does not fit: {odd}')
         for k, v in self.model.net.state_dict().items():
             v.copy_(state[k.split('.', 1)[1]])

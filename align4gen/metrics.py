@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['fields', 'incidental', 'i3d_sha256', 'registry', 'whole_protocol', 'Result', 'differences', 'compare', 'check_videos',
-           'Metric', 'ClipMean', 'psnr', 'ssim', 'file_hash', 'Extractor', 'encoder_weights', 'encoder_extractor',
-           'Frechet', 'need', 'read_weights', 'VideoMAE2', 'videomae2_state', 'as_bytes', 'square',
-           'videomae2_extractor', 'weights_hash', 'load_program', 'i3d_extractor', 'FidInception',
-           'inception_extractor', 'inception_score', 'InceptionScore', 'judge_extractor', 'c3d_extractor',
-           'frame_similarity', 'similarity', 'clip_extractor', 'Lpips', 'lpips', 'feature_distance', 'read_rightly',
-           'reading', 'Entry', 'register', 'load', 'table', 'list']
+           'Metric', 'ClipMean', 'psnr', 'ssim', 'Extractor', 'encoder_weights', 'encoder_extractor', 'Frechet', 'need',
+           'read_weights', 'VideoMAE2', 'videomae2_state', 'as_bytes', 'square', 'videomae2_extractor', 'load_program',
+           'i3d_extractor', 'FidInception', 'inception_extractor', 'inception_score', 'InceptionScore',
+           'judge_extractor', 'c3d_extractor', 'frame_similarity', 'similarity', 'clip_extractor', 'Lpips', 'lpips',
+           'feature_distance', 'read_rightly', 'reading', 'Entry', 'register', 'load', 'table', 'list']
 
 # %% ../nbs/09_metrics.ipynb #cd3a2452
 import hashlib, io, json, warnings
@@ -26,11 +25,15 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from torchvision.models.inception import InceptionA, InceptionC, InceptionE
 from transformers import CLIPVisionModelWithProjection
 from . import encoders
-from .data import to_uint8, write_json
-from .encoders import (Table, fill, find, fit_frames, pool_tokens,
-    read_state, sincos_table, weight_file)
+from .files import write_json
+from .video import to_uint8
+from align4gen.encoders import (Table, find, fit_frames, pool_tokens, sincos_table,
+    weight_file)
+from .weights import load_state, read_state
 from .frechet import Moments, frechet_distance
-from .vae import each_chunk, fetch
+from .vae import each_chunk
+from .weights import fetch
+from .weights import fingerprint
 
 # %% ../nbs/09_metrics.ipynb #3d261775
 fields = ('data', 'split', 'n', 'clip_length', 'stride', 'resolution', 'resize',
@@ -60,8 +63,7 @@ class Result:
     def hash(self)->str: # 12 hex digits
         "Equal for results that may be compared."
         told = {k: v for k, v in self.protocol.items() if k not in incidental}
-        return hashlib.sha256(json.dumps([self.name, told],
-            sort_keys=True).encode()).hexdigest()[:12]
+        return fingerprint([self.name, told], 12)
     def number(self)->str: # e.g. '12.3 ± 0.4'
         "The value alone."
         return (f'{self.value:.4g}' + ('' if self.std is None
@@ -134,7 +136,7 @@ def check_videos(
     if not videos.is_floating_point():
         raise ValueError(
             f'videos are floating point in [-1, 1], not {videos.dtype}: see '
-            'data.to_float')
+            'video.to_float')
     if videos.numel() == 0: raise ValueError(f'no videos: {tuple(videos.shape)}')
     low, high = (x.item() for x in videos.detach().float().aminmax())
     if low != low or high != high:
@@ -144,7 +146,7 @@ def check_videos(
     if not -1-tolerance <= low <= high <= 1+tolerance:
         raise ValueError(
             f'videos are in [-1, 1], these are in [{low:.3g}, {high:.3g}]: see '
-            'data.to_float')
+            'video.to_float')
     if low >= 0 and len(videos) > 1:
         warnings.warn(
             f'no value below 0 in {len(videos)} clips: are these videos in [0, '
@@ -298,14 +300,6 @@ def ssim(
     return structural_similarity_index_measure(*flat, data_range=2.,
         reduction='none').reshape(len(videos), -1).double().mean(1)
 
-# %% ../nbs/09_metrics.ipynb #85e18d7b
-def file_hash(
-    path:str|Path, # A file
-)->str: # First 16 hex digits of its sha256
-    "Which weights were these?"
-    with open(path, 'rb') as f:
-        return hashlib.file_digest(f, 'sha256').hexdigest()[:16]
-
 # %% ../nbs/09_metrics.ipynb #c0a3e746
 @dataclass
 class Extractor:
@@ -335,7 +329,7 @@ def encoder_weights(
     entry = find(name)
     path = weight_file(entry, weights)
     if path is None: return 'random'
-    return (file_hash(path) if path.is_file() else '+'.join(file_hash(path/f)
+    return (fingerprint(path) if path.is_file() else '+'.join(fingerprint(path/f)
         for f in entry.files))
 
 # %% ../nbs/09_metrics.ipynb #7e6fbce5
@@ -554,7 +548,7 @@ def videomae2_extractor(
     path, device = (need('fvd', weights,
         'vit_g_hybrid_pt_1200e_ssv2_ft.pth (VideoMAE-v2; see the repository '
         'songweige/content-debiased-fvd)'), device or 'cpu')
-    model = fill(VideoMAE2(**size), videomae2_state(read_weights(path, 'fvd')),
+    model = load_state(VideoMAE2(**size), videomae2_state(read_weights(path, 'fvd')),
         'fvd', path).eval().requires_grad_(False).to(device)
     def run(videos):
         if videos.shape[1] != 16:
@@ -564,16 +558,8 @@ def videomae2_extractor(
                 enabled=dtype is not None):
             return model(square(as_bytes(videos.to(device))/255, 224))
     return Extractor('videomae2_g' if not size else f'videomae2 {size}', run,
-        weights_hash(path), '224 px, bilinear', '[0, 1] from bytes' + (f', {dtype}'
+        fingerprint(Path(path)), '224 px, bilinear', '[0, 1] from bytes' + (f', {dtype}'
         if dtype else ''), chunk=8)
-
-# %% ../nbs/09_metrics.ipynb #adf2a0fc
-def weights_hash(
-    path:str|Path, # A file or a folder of .safetensors files
-)->str:
-    "`file_hash`, of every weight file if it is a folder."
-    return (file_hash(path) if Path(path).is_file() else '+'.join(file_hash(f)
-        for f in sorted(Path(path).glob('*.safetensors'))))
 
 # %% ../nbs/09_metrics.ipynb #04e97db8
 i3d_sha256 = 'bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2'
@@ -618,7 +604,7 @@ def i3d_extractor(
     model = load_program(path, 'fvd-i3d', sha256, device)
     run = lambda v: model(to_uint8(v.to(device)).transpose(1, 2).contiguous(),
         rescale=True, resize=True, return_features=True)
-    return Extractor('i3d', run, weights_hash(path), '224 px, inside', 'bytes',
+    return Extractor('i3d', run, fingerprint(Path(path)), '224 px, inside', 'bytes',
         chunk=8)
 
 # %% ../nbs/09_metrics.ipynb #90e6db3b
@@ -669,11 +655,11 @@ def inception_extractor(
         'weights-inception-2015-12-05-6726825d.pth (torch-fidelity)'), device
         or 'cpu')
     model = FidInception()
-    fill(model.model, read_weights(path, 'fid'), 'fid', path)
+    load_state(model.model, read_weights(path, 'fid'), 'fid', path)
     model.eval().requires_grad_(False).to(device)
     run = lambda v: model((square(as_bytes(v.to(device)), 299,
         antialias=antialias).flatten(0, 1) - 128) / 128)
-    return Extractor('inception_fid', run, weights_hash(path),
+    return Extractor('inception_fid', run, fingerprint(Path(path)),
         f"299 px, bilinear{' antialiased' if antialias else ''}",
         '(bytes - 128)/128', chunk=4, per='frame')
 
@@ -796,7 +782,7 @@ def c3d_extractor(
     model = load_program(path, 'is', sha256, device)
     return Extractor('c3d_ucf101',
         lambda v: model(to_uint8(v.to(device)).transpose(1, 2).contiguous()),
-        weights_hash(path), 'inside', 'bytes', chunk=8)
+        fingerprint(Path(path)), 'inside', 'bytes', chunk=8)
 
 # %% ../nbs/09_metrics.ipynb #9ec78558
 def frame_similarity(
@@ -846,7 +832,7 @@ def clip_extractor(
         mean, std)).image_embeds
     return Extractor(
         f'clip {model.config.hidden_size} x {model.config.num_hidden_layers}', run,
-        file_hash(path/'model.safetensors'), f'{size} px, bicubic antialiased',
+        fingerprint(path/'model.safetensors'), f'{size} px, bicubic antialiased',
         f'mean {mean}, std {std}', chunk=4, per='frame')
 
 # %% ../nbs/09_metrics.ipynb #2c0a40d2
@@ -900,13 +886,13 @@ def lpips(
     model = Lpips(net)
     state = {k.removeprefix('features.'): v for k, v in read_weights(path,
         name).items() if k.startswith('features.')}
-    fill(model.features, state, name, path)
+    load_state(model.features, state, name, path)
     model.eval().requires_grad_(False).to(device)
     score = lambda v, r: torch.cat([model(*(x.to(device).flatten(0, 1).float()
         for x in p)).unflatten(0, p[0].shape[:2]).mean(1) for p in zip(v.split(8),
         r.split(8))])
     return ClipMean(name, score, 'pairs', 'lower', extractor=f'lpips {net}',
-        weights=weights_hash(path), resize='none', range='[-1, 1]', **facts)
+        weights=fingerprint(Path(path)), resize='none', range='[-1, 1]', **facts)
 
 # %% ../nbs/09_metrics.ipynb #065e58ad
 def feature_distance(

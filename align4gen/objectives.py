@@ -143,7 +143,7 @@ def corrupt(self:Objective,
     if not x0.is_floating_point():
         raise ValueError(
             f'x0 is {x0.dtype}, but noise needs floating point: scale pixels to '
-            '[-1, 1] first (data.to_float)')
+            '[-1, 1] first (video.to_float)')
     if t is None: t = self.sample_t(len(x0), x0.device, generator)
     if eps is None:
         eps = draw(torch.randn, x0.shape, x0.device, generator).to(x0.dtype)

@@ -23,8 +23,9 @@ from tqdm.auto import tqdm
 from . import datasets
 from .cache import CachedClips, describe_data
 from .config import TrainConfig
-from .data import MovingDigits, replace_file
-from .vae import fetch
+from .data import MovingDigits
+from .files import replace_file
+from .weights import fetch
 from .videodit import Prompt
 
 # %% ../nbs/library/prompts.ipynb #4e416a60

@@ -17,7 +17,7 @@ from .datasets import ClipDataset
 from .encoders import Table
 from .evaluate import (Clips, Results, build_metrics, from_all, joined,
     kind, open_clips, processes, see)
-from .sample import fingerprint
+from .weights import fingerprint
 
 # %% ../nbs/library/reconstruction.ipynb #293754b6
 def _time_rate(

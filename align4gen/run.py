@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from .checkpoint import read_checkpoint, write_checkpoint
 from .config import read_config, recipes
 from .files import append_row, read_columns, write_json
-from .vae import weights_folder
+from .weights import weights_folder
 from .vdit import load_latte
 
 # %% ../nbs/library/run.ipynb #bea15186

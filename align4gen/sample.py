@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['noise_for', 'condition_of', 'class_labels', 'look_up', 'text_reader', 'in_turn', 'resting', 'settle_precision',
-           'compiled', 'Sampling', 'digest_of', 'sampling_bar', 'sample', 'trajectory', 'show_trajectory',
-           'show_moment', 'explore_trajectory', 'save_samples', 'enlargement', 'sample_each', 'side_by_side',
-           'show_xts', 'save_side_by_side', 'fingerprint', 'made_with', 'write_clip', 'read_clip', 'check_manifest',
-           'sample_to', 'finish_together', 'read_samples', 'align4gen_sample', 'asked', 'samples_folder',
-           'save_pictures', 'sample_parser', 'TextToVideo']
+           'compiled', 'Sampling', 'sampling_bar', 'sample', 'trajectory', 'show_trajectory', 'show_moment',
+           'explore_trajectory', 'save_samples', 'enlargement', 'sample_each', 'side_by_side', 'show_xts',
+           'save_side_by_side', 'made_with', 'write_clip', 'read_clip', 'check_manifest', 'sample_to',
+           'finish_together', 'read_samples', 'align4gen_sample', 'asked', 'samples_folder', 'save_pictures',
+           'sample_parser', 'TextToVideo']
 
 # %% ../nbs/07_sample.ipynb #6571cf8c
-import argparse, hashlib, json, math, os, platform, subprocess, warnings
+import argparse, json, math, os, platform, subprocess, warnings
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -19,9 +19,11 @@ import numpy as np, torch
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 from . import __version__, vae as vaes
-from .data import (draw_xt, read_video, replace_file, show_videos, show_xt,
-    to_uint8, video_grid, write_json, write_video)
+from .files import replace_file, write_json
+from .video import (draw_xt, read_video, show_videos, show_xt, to_uint8,
+    video_grid, write_video)
 from .objectives import Diffusion, Flow, find_sampler, samplers
+from .weights import fingerprint
 
 # %% ../nbs/07_sample.ipynb #44a00fa0
 def noise_for(
@@ -277,17 +279,9 @@ def labels(self:Sampling,
         raise ValueError('this model reads prompts: give captions, or a Prompt')
     prompt = in_turn(n, look_up(given, self.known if self.sd3 else self.text,
         self.sd3) if captions else given)
-    told = (given * (n // len(given)) if captions else [f'prompt {digest_of(p)}'
+    told = (given * (n // len(given)) if captions else [f'prompt {fingerprint(p.float(), 8)}'
         for p in prompt.tokens])
     return prompt, told
-
-# %% ../nbs/07_sample.ipynb #ed1fec11
-def digest_of(
-    x:torch.Tensor, # Any
-)->str: # 8 hexadecimal digits
-    "A name for numbers that have none."
-    return hashlib.sha256(
-        x.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()[:8]
 
 # %% ../nbs/07_sample.ipynb #8a097d86
 @patch
@@ -553,18 +547,6 @@ def save_side_by_side(
     show_xts({k: v[0] for k, v in made.items()}, row).savefig(files['beside_xt'],
         dpi=100)
     return files
-
-# %% ../nbs/07_sample.ipynb #c5e2e237
-def fingerprint(
-    module:object, # An nn.Module, or anything without weights
-)->str: # 16 hexadecimal digits; '' without weights
-    "Which weights these are: a hash of every name, shape and number."
-    state, h = (module.state_dict() if isinstance(module, torch.nn.Module) else {},
-        hashlib.sha256())
-    for k, v in sorted(state.items()):
-        h.update(f'{k} {tuple(v.shape)} {v.dtype} '.encode())
-        h.update(v.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return h.hexdigest()[:16] if state else ''
 
 # %% ../nbs/07_sample.ipynb #3cbe9bc0
 def made_with()->dict: # version, commit ('' outside a clone; '+' marks changes), torch, device

@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 from . import cache, datasets, encoders, vae
 from .align import match_grid
 from .config import TrainConfig, autocast, teacher_names
-from .data import MovingDigits, to_float
+from .data import MovingDigits
+from .video import to_float
 from .prompts import PromptTable, who_says
 from .videodit import Prompt
 

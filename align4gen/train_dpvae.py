@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from . import encoders, vae
 from .config import (TrainConfig, autocast, check_config, check_field,
     choices, fill, kinds, recipes, resolve_machine)
-from .data import (MovingDigits, show_videos, to_float, video_grid,
-    write_json, write_video)
+from .data import MovingDigits
+from .files import write_json
+from .video import show_videos, to_float, video_grid, write_video
 from .files import read_columns
 from .dpvae import (DPVAE, DPLoss, PatchDiscriminator, channel_statistics,
     judge_loss, pad_end, ship_dpvae)
@@ -29,6 +30,7 @@ from .sample import enlargement
 from .run import Run, markdown_table
 from .source import Frozen, held_out, open_data, open_source
 from .train import Recipe, command_line, compile_parts, obey, run_config
+from .weights import mismatch
 
 # %% ../nbs/library/train_dpvae.ipynb #215cae3a
 @dataclass
@@ -252,7 +254,7 @@ def build_dpvae(
         model.E_r, model.D = fresh.E_r, fresh.D
     elif c.start != '2d':
         state = DPVAE.from_pretrained(c.start).state_dict()
-        if odd := encoders.misfit(model.state_dict(), state):
+        if odd := mismatch(model.state_dict(), state):
             raise ValueError(f'start={c.start!r} does not fit this model: {odd}')
         model.load_state_dict(state)
     return model

@@ -19,8 +19,8 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 from .cost import MetaAutocast
-from .encoders import misfit, read_state
-from .vae import fetch, shipped, weights_folder
+from .weights import mismatch, read_state
+from .weights import fetch, shipped, weights_folder
 from .vdit import VDiT, sincos, vdit
 
 # %% ../nbs/11_videodit.ipynb #dba8e4f9
@@ -42,7 +42,7 @@ def image_dit(
 
 # %% ../nbs/11_videodit.ipynb #619f9ebf
 def trained_image_dit(
-    # A .safetensors file made by vae.ship, or a folder with
+    # A .safetensors file made by ship, or a folder with
     # mini_image_dit.safetensors; None: the package's
     weights:str|Path=None,
 )->tuple: # (V-DiT in eval mode, its card)
@@ -554,7 +554,7 @@ def sd3(
             'sd3')
     state = {k: v.float() for k, v in read_state(Path(weights)/file, 'sd3').items()}
     with torch.device('meta'): model = SD3Transformer2DModel(**sd3_config(weights))
-    if odd := misfit(model.state_dict(), state):
+    if odd := mismatch(model.state_dict(), state):
         raise ValueError(f'sd3: {weights} does not fit the model: {odd}')
     model.load_state_dict(state, assign=True)
     return model.eval()

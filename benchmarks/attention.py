@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from align4gen.data import write_json
+from align4gen.files import write_json
 from align4gen.labs.evidence import commit
 from align4gen.run import machine
 from align4gen.vdit import Attention

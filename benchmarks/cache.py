@@ -17,7 +17,7 @@ from align4gen import cache
 from align4gen.cache import (CachedClips, DigitClips, Plan, Recipe, build, collate, encode_clips,
     pack, shard_index, write_shard)
 from align4gen.labs.evidence import commit
-from align4gen.data import write_json
+from align4gen.files import write_json
 from align4gen.run import machine
 
 

@@ -16,7 +16,7 @@ import av, numpy as np, torch
 from align4gen import datasets
 from align4gen.data import photographs
 from align4gen.labs.evidence import commit
-from align4gen.data import write_json
+from align4gen.files import write_json
 from align4gen.run import machine
 
 kinds = {'h264 mp4, key 50': ('a.mp4', 'libx264', dict(g='50')), 'h264 mp4, key 250': ('b.mp4',

@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 
 from align4gen import vae
-from align4gen.data import MovingDigits, to_float, write_json
+from align4gen.data import MovingDigits
+from align4gen.files import write_json
+from align4gen.video import to_float
 from align4gen.dpvae import DPVAE
 from align4gen.labs.evidence import commit
 from align4gen.run import machine

@@ -85,7 +85,7 @@ def main():
     p.add_argument('--one', type=int, help=argparse.SUPPRESS)
     a = p.parse_args()
     if a.one: print(json.dumps(measure(a.dims, a.one, a.times))); return
-    from align4gen.data import write_json
+    from align4gen.files import write_json
     from align4gen.labs.evidence import commit
     from align4gen.run import machine
     import numpy, scipy

@@ -13,7 +13,7 @@ from sklearn.cluster import KMeans
 
 from align4gen.analysis import kmeans_many
 from align4gen.labs.evidence import commit
-from align4gen.data import write_json
+from align4gen.files import write_json
 from align4gen.run import machine
 
 

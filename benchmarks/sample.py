@@ -18,7 +18,7 @@ from diffusers import DDIMScheduler
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from train_step import PlainLatte, commit, machine, make_model, timed
 
-from align4gen.data import write_json
+from align4gen.files import write_json
 from align4gen.objectives import Diffusion
 from align4gen.sample import Sampling, noise_for
 

@@ -451,7 +451,8 @@ def mini(a):
     """The miniature run, five ways and one: with and without alignment, features cached or
     computed online, eager and compiled."""
     from align4gen.config import make_config, resolve_machine
-    from align4gen.data import MovingDigits, to_float
+    from align4gen.data import MovingDigits
+    from align4gen.video import to_float
     from align4gen.source import Batch, Frozen, Memory, batch_index
     from align4gen.train import Trainer
     def cached(trainer, memory):

@@ -5,15 +5,17 @@ import json, math
 import pytest, torch
 
 from align4gen import vae
-from align4gen.data import MovingDigits, to_float
+from align4gen.data import MovingDigits
+from align4gen.video import to_float
 from align4gen.dpvae import DPVAE, ship_dpvae, trained_mini_dpvae
 from align4gen.labs import autoencoders as lab
 from align4gen.labs.autoencoders import (all_jobs, arm_config, arms, columns, controls,
     generation_scales, in_own_scale, one_run, record, tables, train_coder)
 from align4gen.labs.core import labs, mean_std, paired, run_jobs, summarise
-from align4gen.labs.evidence import read_table
+from align4gen.files import read_table
 from align4gen.metrics import psnr
 from align4gen.train_dpvae import build_dpvae
+from align4gen.weights import shipped
 
 tiny = dict(steps=4, diffusion_steps=2, n=20, drawn=20, clips=16, batch=4)
 
@@ -178,7 +180,7 @@ def test_the_miniature_beats_held_key_frames_in_as_many_numbers(tmp_path):
     z = mini.encode(clips)
     db = lambda model: psnr(model.decode(model.encode(clips), 8), clips).mean().item()
     assert z[0].numel() == hold.encode(clips[:1]).numel() and db(mini) > db(hold) + 2
-    card = vae.shipped('mini_dpvae')[1]
+    card = shipped('mini_dpvae')[1]
     assert (abs(db(mini) - card['measured']['psnr']) < .5
         and card['command'].startswith('align4gen_train_dpvae'))
     assert (vae.latent_shape('dpvae') == (4, 4, 4) == (mini.channels, mini.stride,

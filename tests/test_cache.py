@@ -7,6 +7,7 @@ import pytest, torch, webdataset
 from align4gen import cache, encoders, vae
 from align4gen.cache import (CachedClips, DigitClips, align4gen_cache, build, check_manifest,
     collate, encode_clips, finished, unpack, verify)
+from align4gen.weights import fingerprint
 
 teachers = ['mini_random', 'mini_mae']
 code = 'import sys; from align4gen.cache import align4gen_cache; sys.exit(align4gen_cache())'
@@ -216,8 +217,8 @@ def test_what_fits_fits(whole):
     manifest = json.loads((whole/'manifest.json').read_text())
     check_manifest(manifest, vae='mini', teachers=['mini_mae'], frames=6, resolution=16,
         grid=(4, 4), data='digits', split='train', interval=None,
-                   hashes=dict(mini=cache.weights_hash(vae.load('mini')),
-                   mini_mae=cache.weights_hash(encoders.load('mini_mae'))))
+                   hashes=dict(mini=fingerprint(vae.load('mini')),
+                   mini_mae=fingerprint(encoders.load('mini_mae'))))
 
 
 @pytest.mark.parametrize('more, says', [(['--frames', '8'], 'frames is 6 there, 8 is wanted'),
@@ -337,7 +338,8 @@ def test_impossible_values_are_one_clear_error(bad, says, tmp_path, capsys):
 
 def test_a_folder_of_videos(tmp_path, capsys):
     "Real files through the command; one of them is empty."
-    from align4gen.data import MovingDigits, write_video
+    from align4gen.data import MovingDigits
+    from align4gen.video import write_video
     clips = MovingDigits(n=6, frames=8, size=32)
     for i in range(6):
         path = tmp_path/f'videos/{"ab"[i % 2]}/{i}.mp4'

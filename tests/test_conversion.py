@@ -9,7 +9,7 @@ from align4gen.labs import conversion as lab
 from align4gen.labs.conversion import (arm_config, arms, change, columns, means, one_run, others,
     record)
 from align4gen.labs.core import labs, paired, run_jobs
-from align4gen.labs.evidence import read_table
+from align4gen.files import read_table
 
 small = dict(n=20, steps=2, clips=16, batch=8, eval_every=1)
 
@@ -57,7 +57,8 @@ def test_summary_is_mean_and_spread_and_differences_are_within_a_seed():
 
 
 def test_change_knows_stills_strangers_and_clips():
-    from align4gen.data import MovingDigits, to_float
+    from align4gen.data import MovingDigits
+    from align4gen.video import to_float
     data = MovingDigits('test', n=400)
     turns = torch.stack([(data.labels == k).nonzero()[:10, 0] for k in range(10)], 1).flatten()
     clips = to_float(data.videos[turns])

@@ -5,7 +5,7 @@ import av, numpy as np, pytest, torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from align4gen.data import read_video, to_float
+from align4gen.video import read_video, to_float
 from align4gen.datasets import (BadFiles, BadVideo, ClipDataset, check_ucf101, chances, collate,
     decode_all, decode_from_key, fit_frames, frame_indices, list_contents, load, missing_part,
     read_clip)

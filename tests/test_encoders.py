@@ -6,8 +6,9 @@ import pytest, timm, torch
 from safetensors.torch import load_file, save_file
 
 from align4gen import encoders
-from align4gen.encoders import (Dust3rTokens, Encoder, VideoEncoder, count_parameters, dust3r_state,
-    fill, find, load, registry, table, to_safetensors)
+from align4gen.encoders import (Dust3rTokens, Encoder, VideoEncoder,
+    count_parameters, dust3r_state, find, load, registry, table)
+from align4gen.weights import load_state, to_safetensors
 
 names = encoders.list()
 every = pytest.mark.parametrize('name', names)
@@ -367,7 +368,7 @@ def croco_checkpoint(dim, blocks, seed=0):
 @pytest.mark.parametrize('heads', (1, 2, 3))
 def test_dust3r_is_croco(heads, h, w):
     state = croco_checkpoint(64*heads, 2)
-    module = fill(Dust3rTokens(64*heads, 2, heads).eval().model, dust3r_state(state, heads),
+    module = load_state(Dust3rTokens(64*heads, 2, heads).eval().model, dust3r_state(state, heads),
         'dust3r', 'a dict')
     x = torch.randn(2, 3, 16*h, 16*w, generator=torch.Generator().manual_seed(1))
     expected = croco_encoder(state, x, heads, 2)
@@ -376,7 +377,7 @@ def test_dust3r_is_croco(heads, h, w):
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
     plain = {k.removeprefix('enc_'): v for k, v in state.items()
         if k.startswith(('enc_', 'patch_embed'))}
-    with torch.no_grad(): wrong = fill(module, plain, 'dust3r', 'a dict').forward_features(x)
+    with torch.no_grad(): wrong = load_state(module, plain, 'dust3r', 'a dict').forward_features(x)
     assert (wrong - expected).abs().max() > .05
 
 

@@ -5,7 +5,8 @@ import json, os, shutil, subprocess, sys, warnings
 import numpy as np, pytest, torch
 
 from align4gen import datasets, evaluate as ev, metrics as measures
-from align4gen.data import MovingDigits, to_float, write_video
+from align4gen.data import MovingDigits
+from align4gen.video import to_float, write_video
 from align4gen.evaluate import (align4gen_eval, chosen, class_counts, compare_results,
     digit_clips, evaluate, folder_clips, load_results, open_clips, ucf101_clips)
 

@@ -4,9 +4,10 @@ import json
 import numpy as np, pytest, torch
 
 from align4gen import metrics
-from align4gen.data import MovingDigits, to_float
+from align4gen.data import MovingDigits
+from align4gen.video import to_float
 from align4gen.labs import faults as lab
-from align4gen.labs.evidence import read_table
+from align4gen.files import read_table
 from align4gen.labs.faults import faults, severities
 
 data = MovingDigits('test', n=60, seed=5)

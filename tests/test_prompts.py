@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from align4gen import cache, datasets, text
 from align4gen.config import make_config
-from align4gen.data import MovingDigits, write_video
+from align4gen.data import MovingDigits
+from align4gen.video import write_video
 from align4gen.source import Frozen, Memory, Stored, count_classes, held_out
 from align4gen.prompts import (PromptTable, align4gen_text, captions_of, digit_captions,
     embed_captions, load_text, random_encoders, read_captions, read_text, too_long, who_says)

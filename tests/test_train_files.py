@@ -4,7 +4,8 @@ import shutil
 import pytest, torch
 from safetensors.torch import load_file
 
-from align4gen.data import MovingDigits, write_video
+from align4gen.data import MovingDigits
+from align4gen.video import write_video
 from align4gen.cache import DigitClips, build
 from align4gen.train import align4gen_train, train
 

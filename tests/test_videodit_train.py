@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from align4gen import cost, train as training, train_videodit, vae
 from align4gen.config import make_config
-from align4gen.data import to_uint8
+from align4gen.video import to_uint8
 from align4gen.dpvae import DPVAE
 from align4gen.sample import TextToVideo, align4gen_sample, read_samples, sample
 from align4gen.source import Memory, sees_video

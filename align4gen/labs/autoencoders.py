@@ -21,8 +21,9 @@ from fastcore.basics import patch
 from safetensors.torch import load_file, save_file
 from .. import encoders, metrics, vae
 from ..config import TrainConfig, kinds, recipes
-from ..data import (MovingDigits, replace_file, to_float, to_uint8,
-    write_json, write_table)
+from ..data import MovingDigits
+from ..files import replace_file, write_json, write_table
+from ..video import to_float, to_uint8
 from ..dpvae import DPVAE, PatchDiscriminator, channel_statistics
 from .conversion import change
 from align4gen.labs.core import (lab_parser, on_one_thread, run_jobs, some_of,

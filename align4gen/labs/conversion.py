@@ -15,10 +15,12 @@ import numpy as np, torch
 from safetensors.torch import load_file, save_file
 from .. import encoders, vae
 from ..config import TrainConfig, recipes
-from ..data import (MovingDigits, replace_file, to_float, to_uint8,
-    write_json, write_table)
+from ..data import MovingDigits
+from ..files import replace_file, write_json, write_table
+from ..video import to_float, to_uint8
 from .core import lab_parser, run_jobs, some_of, summarise
-from .evidence import commit, read_table
+from .evidence import commit
+from ..files import read_table
 from ..metrics import frechet_distance, read_rightly
 from ..objectives import Flow
 from ..sample import Sampling

@@ -25,8 +25,9 @@ from scipy.stats import spearmanr
 from torchvision.transforms.v2.functional import gaussian_blur
 from tqdm.auto import tqdm
 from .. import encoders, metrics
-from align4gen.data import (MovingDigits, replace_file, to_float, write_json,
-    write_table)
+from ..data import MovingDigits
+from ..files import replace_file, write_json, write_table
+from ..video import to_float
 from ..frechet import frechet_distance
 from .core import claim_folder, lab_parser, run_jobs, some_of
 from .evidence import commit

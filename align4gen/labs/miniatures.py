@@ -24,12 +24,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 from .. import encoders, vae
 from ..data import (MovingDigits, bright_colour, digit_images, photographs,
-    place_digits, to_float, window)
+    place_digits, window)
+from ..video import to_float
 from ..metrics import read_rightly
 from ..objectives import Flow
 from ..sample import sample
 from ..run import machine
 from ..videodit import image_dit
+from ..weights import ship
 
 # %% ../../nbs/labs/miniatures.ipynb #23894623
 recipes = dict(
@@ -197,7 +199,7 @@ def measured_scaling(
 def as_shipped(
     module:nn.Module, # Changed in place
 )->nn.Module: # The same, with every weight rounded to float16 and back, so that what is measured is what is shipped
-    "Round the weights as `vae.ship` will."
+    "Round the weights as `weights.ship` will."
     return module.half().float().eval()
 
 # %% ../../nbs/labs/miniatures.ipynb #72c2dbac
@@ -648,7 +650,7 @@ def make(
     "Train one miniature and store it."
     steps = max(20, round(recipes[short]['steps']*scale))
     model, card = train_miniature(short, steps, **options)
-    vae.ship(card['name'], model.state_dict(), card, out)
+    ship(card['name'], model.state_dict(), card, out)
     return card
 
 # %% ../../nbs/labs/miniatures.ipynb #e7f8a64b
