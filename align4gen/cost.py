@@ -19,8 +19,9 @@ from fastcore.meta import delegates
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
-from . import encoders
+from . import encoders, videodit
 from .align import Alignment
+from .dpvae import DPVAE
 from .vae import mini_vae, sd14_vae
 from .vdit import count_parameters, vdit
 
@@ -81,9 +82,7 @@ def video_model(
     conversion:str, # '2d->3d', '2d+3d' or '2d'
     patchify:str, # '2d' or '3d'
 ): # VideoDiT on the meta device
-    """A converted image model without its numbers; the chapter about it is a later
-    one, hence the import inside."""
-    from align4gen import videodit
+    "A converted image model without its numbers."
     own = {'image-mini': dict(num_classes=num_classes, in_channels=in_channels),
         'sd3-tiny': dict(in_channels=in_channels, out_channels=in_channels)}.get(
         image, {})
@@ -328,7 +327,6 @@ def dpvae_shape(
 ): # DPVAE, made on the current device
     """VideoDiT's video autoencoder, on Stable Diffusion 3's if nothing else is
     known."""
-    from align4gen.dpvae import DPVAE
     sd3 = dict(block_out_channels=(128, 256, 512, 512), layers_per_block=2,
         latent_channels=16, down_block_types=('DownEncoderBlock2D',)*4,
                up_block_types=('UpDecoderBlock2D',)*4, use_quant_conv=False,
@@ -402,13 +400,14 @@ def step_flops(
 
 # %% ../nbs/library/cost.ipynb #6619772a
 def kept_bytes(
-    run:callable, # () -> anything: a forward pass on the meta device
+    run:callable, # () -> anything: a forward pass, on the meta device or any other
     weights:list, # Tensors that are there anyway
-    half:bool=True, # bf16 autocast
+    half:bool=True, # bf16 autocast; on the meta device alone
+    fused:bool=True, # Attention that never writes its table down; likewise
 )->tuple: # (bytes of activations, bytes of the weights' bf16 copies)
     """What autograd puts away for the backward pass: each storage once, weights
     not at all."""
-    kept, mode = {}, MetaAutocast(half)
+    kept, mode = {}, MetaAutocast(half, fused)
     def pack(x):
         s = x.untyped_storage()
         kept[s._cdata] = s
@@ -428,6 +427,7 @@ def activations(
     *,
     precision:str='bf16', # 'bf16' (autocast) or 'fp32'
     checkpointing:bool=False, # Activation checkpointing
+    fused:bool=True, # Attention that never writes its n x n table down
     **kwargs, # As in meta_model
 )->tuple: # (bytes of activations, bytes of the weights' bf16 copies)
     """What one GPU keeps between forward and backward pass, counted on the meta
@@ -447,9 +447,9 @@ def activations(
             loss = (loss - F.cosine_similarity((o := m(kept).float()),
                 torch.empty_like(o), dim=-1).mean())
         return loss
-    kept, copies = kept_bytes(forward, weights, half)
+    kept, copies = kept_bytes(forward, weights, half, fused)
     if not checkpointing: return kept, copies
-    return (kept + max(kept_bytes(run, weights, half)[0]
+    return (kept + max(kept_bytes(run, weights, half, fused)[0]
         for run in single_blocks(net, batch)), copies)
 
 # %% ../nbs/library/cost.ipynb #af6149df

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest, torch
 
-from align4gen import cost, encoders, train
+from align4gen import cost, encoders, train, videodit
 from align4gen.vdit import count_parameters, vdit
 
 guide = Path(__file__).resolve().parent.parent/'nbs'/'guides'/'paper_tables.ipynb'
@@ -127,6 +127,32 @@ def test_kept_bytes_agree_with_a_real_pass(checkpointing):
     counted, copies = cost.kept_bytes(lambda: ghost(meta(3, 4, 4, 8, 8), meta(3)),
         [*ghost.parameters()], half=False)
     assert counted == pytest.approx(real, rel=.01) and copies == 0
+
+
+def test_longest_clips_fit_with_checkpoints_only():
+    "96 frames of 512 pixels, 24 latent frames of 64 x 64: 24,576 tokens."
+    spelled, fused, light = (cost.activations('sd3', 1, input_size=64, frames=24, fused=f,
+        checkpointing=c)[0] for f, c in ((False, False), (True, False), (True, True)))
+    # blocks x heads x n^2 numbers, some in bf16, some in fp32
+    assert spelled - fused > 2 * 24 * 24 * (24_576 + 154)**2
+    assert light < 8 * 2**30 < 32 * 2**30 < fused
+
+
+@pytest.mark.parametrize('checkpointing', [False, True])
+def test_memory_of_a_converted_model_is_what_a_real_pass_keeps(checkpointing):
+    small = dict(sample_size=8, num_layers=3, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=24, caption_projection_dim=32, pooled_projection_dim=20, in_channels=4,
+        out_channels=4, pos_embed_max_size=12)
+    kept = []
+    for device in ('meta', 'cpu'):
+        with torch.device(device):
+            net = videodit.inflate(videodit.sd3(**small), frames=4)
+            net.checkpointing = checkpointing
+            args = torch.zeros(1, 4, 4, 8, 8), torch.zeros(1)
+            y = videodit.Prompt(torch.zeros(1, 5, 24), torch.zeros(1, 20))
+        kept.append(cost.kept_bytes(lambda: net(*args, y), [*net.parameters()], half=False,
+            fused=device == 'meta')[0])
+    assert kept[0] == pytest.approx(kept[1], rel=.02)
 
 
 def test_memory_parts():

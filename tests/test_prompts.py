@@ -7,7 +7,7 @@ import pytest, torch
 from diffusers import StableDiffusion3Pipeline
 from safetensors.torch import load_file
 
-from align4gen import cache, datasets, text
+from align4gen import cache, datasets, prompts as text
 from align4gen.config import make_config
 from align4gen.data import MovingDigits
 from align4gen.video import write_video

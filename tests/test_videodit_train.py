@@ -15,7 +15,7 @@ from align4gen.source import Memory, sees_video
 from align4gen.prompts import PromptTable, digit_captions, embed_captions, random_encoders
 from align4gen.run import Run, example_run
 from align4gen.train import Trainer, align4gen_train, dry_run, ready_config, train
-from align4gen.videodit import SD3Image, VideoDiT, inflate, kept_for_backward, sd3, sd3_tiny
+from align4gen.videodit import VideoDiT, image_kinds, sd3, sd3_tiny
 
 small = dict(clips=32, batch=8, frames=8, compile='no', precision='fp32', sample_every=0, judge='',
     log_every=1, checkpoint_every=3, sample_steps=2, progress=False)
@@ -164,12 +164,12 @@ def test_the_loss_knows_which_way_stable_diffusion_looks(words):
     t = trainer(words, video_share=1.)
     grid = t.model.x_embedder.grid_size
     inputs = t.recipe.inputs(next(training.open_source(t.config, grid, t.device).batches(0)), 0)
-    class Right(SD3Image):
+    class Right(type(image_kinds['sd3'])):
         def head(self, m, x, c):
             return -rearrange(inputs[3], 'b t c (h p) (w q) -> b t (h w) (p q c)', p=2, q=2)
-    t.model.ask = Right()
+    t.model.adapter = Right()
     assert t.net(*inputs)[0] < 1e-10
-    t.model.ask.sign = 1.
+    t.model.adapter.sign = 1.
     assert t.net(*inputs)[0] == pytest.approx(4*inputs[3].square().mean().item(), rel=1e-4)
 
 
@@ -279,11 +279,3 @@ def test_videos_of_prompts(words, embedded, tmp_path, capsys):
         assert says in capsys.readouterr().err
     with pytest.raises(ValueError, match='this one reads classes'):
         sample(example_run(), 1, sd3=str(embedded[0]), progress=False)
-
-
-def test_a_real_pass_keeps_what_the_planner_says():
-    "The chapter's count and the planner's are one; 96 frames of 512 px, with checkpoints."
-    with torch.device('meta'):
-        chapter = kept_for_backward(inflate(sd3(), patchify='2d'), 24, 64, checkpointing=True)
-    planner = cost.activations('sd3', 1, input_size=64, frames=24, checkpointing=True)[0]
-    assert planner == pytest.approx(chapter, rel=.02)
