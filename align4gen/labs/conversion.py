@@ -28,7 +28,8 @@ from ..source import Batch, Memory, one_frame
 from ..run import machine
 from ..train import Trainer, denoising_loss, ready_config, train
 from ..vdit import VDiT, count_parameters
-from ..videodit import count_kept, inflate, trained_image_dit
+from ..cost import kept_bytes
+from ..videodit import inflate, trained_image_dit
 
 # %% ../../nbs/labs/conversion.ipynb #e0cf5dbd
 teachers = dict(teachers='mini_infonce,mini_mae', gamma=.5)
@@ -191,7 +192,8 @@ def counted(
     model = model.train().to('meta')
     x, t, y = (z.to('meta'), torch.zeros(1, device='meta'), torch.zeros(1,
         dtype=torch.long, device='meta'))
-    return sizes | dict(kept=count_kept(lambda: model(x, t, y), model, True, True))
+    kept, _ = kept_bytes(lambda: model(x, t, y), [*model.parameters()])
+    return sizes | dict(kept=kept)
 
 # %% ../../nbs/labs/conversion.ipynb #e2aa07fd
 class Stopwatch:
