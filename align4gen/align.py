@@ -11,40 +11,32 @@ from einops import rearrange
 
 # %% ../nbs/06_align.ipynb #76891676
 class Mapper(nn.Sequential):
-    """The MLP that carries V-DiT tokens into a teacher's feature space: REPA's
-    projector (Linear, SiLU, Linear, SiLU, Linear) by default."""
+    "REPA's projector: an MLP from V-DiT tokens to a teacher's features."
     def __init__(self,
         dim:int, # Width of the V-DiT's tokens
         out:int, # Width of the (fused) teacher feature
         hidden:int=2048, # Width of the hidden layers
-        layers:int=3, # Linear layers: 1 is a plain linear map
+        layers:int=3, # Linear layers; 1 is a plain linear map
     ):
         if layers < 1:
             raise ValueError(f'a Mapper has at least 1 layer, not {layers}')
-        widths = [dim] + [hidden] * (layers-1) + [out]
-        stack = [l for a, b in zip(widths, widths[1:]) for l in (nn.Linear(a, b),
-            nn.SiLU())]
+        widths = [dim] + [hidden]*(layers-1) + [out]
+        stack = []
+        for a, b in zip(widths, widths[1:]): stack += [nn.Linear(a, b), nn.SiLU()]
         super().__init__(*stack[:-1])
 
 # %% ../nbs/06_align.ipynb #d9352f90
 def fuse(
-    # One b t n d tensor per teacher, on the same grid; widths may differ
-    features:list,
-    # 'concat' (one target, Align4Gen) or 'separate' (one target per teacher, the
-    # 2-MLP baseline of Table 5)
-    mode:str='concat',
-# 'concat': b t n sum(d) float32, each teacher's part has length 1; 'separate': a
-# list of b t n d, each of length 1
-):
-    """Normalise each teacher's feature per token, then concatenate, so that every
-    teacher counts alike (Align4Gen, eq. 15 with App. B)."""
+    features:list, # One b t n d tensor per teacher, on one grid; widths may differ
+    mode:str='concat', # 'concat': one target; 'separate': a list, one per teacher
+): # b t n sum(d) float32, each teacher's part of length 1 (or the list)
+    "Normalise each teacher's feature per token, then concatenate (eq. 15, App. B)."
     if mode not in ('concat', 'separate'):
         raise ValueError(f"mode is 'concat' or 'separate', not {mode!r}")
     grids = {tuple(f.shape[:-1]) for f in features}
     if len(grids) != 1:
-        raise ValueError(
-            f'features must be on the same grid `b t n`, got {sorted(grids)}: use '
-            'match_grid first')
+        raise ValueError('features must be on the same grid b t n, '
+            f'got {sorted(grids)}: use match_grid first')
     parts = [F.normalize(f.float(), dim=-1) for f in features]
     return torch.cat(parts, -1) if mode == 'concat' else parts
 
@@ -52,24 +44,20 @@ def fuse(
 def align_loss(
     mapped:torch.Tensor, # b t n d, the Mapper's output; any float type
     target:torch.Tensor, # b t n d, the (fused) teacher feature; any float type
-)->torch.Tensor: # scalar float32 in [0, 2]
-    """Mean over all tokens of 1 - cosine (Align4Gen, eq. 13; Algorithm 1, step 4),
-    in float32."""
+)->torch.Tensor: # Scalar float32 in [0, 2]
+    "Mean of 1 - cosine over all tokens, in float32 (eq. 13; Algorithm 1, step 4)."
     if mapped.shape != target.shape:
-        raise ValueError(
-            f'mapped {tuple(mapped.shape)} and target {tuple(target.shape)} must '
-            'have one shape')
+        raise ValueError(f'mapped {tuple(mapped.shape)} and target '
+            f'{tuple(target.shape)} must have one shape')
     return 1 - F.cosine_similarity(mapped.float(), target.float(), dim=-1).mean()
 
 # %% ../nbs/06_align.ipynb #b48b243a
 class Alignment(nn.Module):
-    """What training adds and inference drops: the mapper(s) of one tapped block,
-    and their loss."""
+    "What training adds and inference drops: one block's mappers, and the loss."
     def __init__(self,
         dim:int, # Width of the V-DiT's tokens
         teacher_dims:list, # Width of each teacher's features
-        # Which block's output is aligned, 0-based: even = spatial, odd = temporal
-        block:int,
+        block:int, # Whose output is aligned, from 0: even spatial, odd temporal
         mode:str='concat', # 'concat' or 'separate', see fuse
         hidden:int=2048, # Width of the mapper's hidden layers
         layers:int=3, # Linear layers in a mapper
@@ -77,21 +65,19 @@ class Alignment(nn.Module):
         super().__init__()
         self.block, self.mode, self.teacher_dims = block, mode, list(teacher_dims)
         outs = [sum(teacher_dims)] if mode == 'concat' else list(teacher_dims)
-        self.mappers = nn.ModuleList(Mapper(dim, out, hidden, layers)
-            for out in outs)
+        self.mappers = nn.ModuleList(Mapper(dim, o, hidden, layers) for o in outs)
     def forward(self,
         tokens:torch.Tensor, # b t n dim, the tapped block's output
         features:list, # One b t n d per teacher, on the tokens' grid
-    )->torch.Tensor: # scalar float32: mean over mappers of 1 - cosine
+    )->torch.Tensor: # Scalar float32: mean over mappers of 1 - cosine
         widths = [f.shape[-1] for f in features]
         if widths != self.teacher_dims:
-            raise ValueError(
-                f'features are {widths} wide, this Alignment was made for '
-                f'teachers of width {self.teacher_dims}, in that order')
+            raise ValueError(f'features are {widths} wide, this Alignment was made '
+                f'for teachers of width {self.teacher_dims}, in that order')
         target = fuse(features, self.mode)
         targets = [target] if self.mode == 'concat' else target
-        return torch.stack([align_loss(m(tokens), f) for m, f in zip(self.mappers,
-            targets)]).mean()
+        losses = [align_loss(m(tokens), f) for m, f in zip(self.mappers, targets)]
+        return torch.stack(losses).mean()
 
 # %% ../nbs/06_align.ipynb #b112e26c
 def match_grid(
@@ -99,13 +85,11 @@ def match_grid(
     grid:tuple, # (rows, columns) the features are on
     to:tuple, # (rows, columns) wanted
 )->torch.Tensor: # b t n' d, same type
-    """Bring a teacher's features to the V-DiT's token grid: a weighted mean of
-    neighbours when it shrinks, bilinear when it grows."""
+    "Resample features to another token grid, bilinear with antialiasing."
     if tuple(grid) == tuple(to): return features
     b, t, n, d = features.shape
     if n != grid[0]*grid[1]:
         raise ValueError(f'{n} tokens do not make a {grid[0]} x {grid[1]} grid')
-    maps = rearrange(features, 'b t (h w) d -> (b t) d h w', h=grid[0])
-    maps = F.interpolate(maps.float(), size=tuple(to), mode='bilinear',
-        antialias=True).to(features.dtype)
-    return rearrange(maps, '(b t) d h w -> b t (h w) d', b=b)
+    maps = rearrange(features.float(), 'b t (h w) d -> (b t) d h w', h=grid[0])
+    maps = F.interpolate(maps, size=tuple(to), mode='bilinear', antialias=True)
+    return rearrange(maps.to(features.dtype), '(b t) d h w -> b t (h w) d', b=b)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from sklearn.cluster import KMeans
 
-from align4gen.analysis import kmeans_many
+from align4gen.clusters import kmeans_many
 from align4gen.labs.evidence import commit
 from align4gen.files import write_json
 from align4gen.run import machine

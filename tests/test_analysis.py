@@ -3,8 +3,9 @@ import csv
 
 import pytest, torch
 
-from align4gen.analysis import align4gen_analyze, kmeans_many
+from align4gen.clusters import kmeans_many
 from align4gen.data import MovingDigits
+from align4gen.report import align4gen_analyze
 from align4gen.video import write_video
 
 quick = ['--encoders', 'mini_infonce,mini_mae', '--frames', '4', '--size', '16', '--k', '2,3']
