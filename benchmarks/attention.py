@@ -26,7 +26,7 @@ from align4gen.vdit import Attention
 
 def ways(dim, heads):
     "Name -> function of `b t n d`."
-    space, time_ = (Attention(dim, num_heads=heads, qkv_bias=True).eval() for _ in range(2))
+    space, time_ = (Attention(dim, heads).eval() for _ in range(2))
     per_frame = lambda x: space(x.flatten(0, 1)).view(x.shape)
     along_time = lambda x: time_(x.transpose(1, 2).flatten(0, 1)).view(x.transpose(1,
         2).shape).transpose(1, 2)

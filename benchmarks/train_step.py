@@ -23,7 +23,7 @@ instead of wall time, which other programs cannot stretch. MFU counts the produc
 model alone (no mapper, no teacher, backward = 2 x forward), against the bf16 peak of the device: of a GPU from its data
 sheet, of a CPU the fastest large matrix product measured here.
 """
-import argparse, collections, copy, json, platform, statistics, subprocess, time, warnings
+import argparse, collections, copy, json, platform, statistics, subprocess, time
 from pathlib import Path
 
 import torch, torch._inductor.config, torch.nn as nn, torch.nn.functional as F
@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from align4gen import encoders
 from align4gen.align import Alignment, match_grid
 from align4gen.objectives import Flow
-from align4gen.vdit import TimestepEmbedder, model_sizes, unpatchify, vdit
+from align4gen.vdit import model_sizes, unpatchify, vdit
 
 here = Path(__file__).resolve().parents[1]/'results'/'benchmarks'
 teachers = {'dinov2_b': 768, 'sam2_hiera_l': 576}
@@ -105,7 +105,7 @@ class PlainLatte(nn.Module):
         self.patch, self.null, self.dropout = c['patch'], c['num_classes'], ours.label_dropout
         self.x_embedder = nn.ModuleDict({'proj': nn.Conv2d(c['in_channels'], dim, c['patch'],
             c['patch'])})
-        self.t_embedder = TimestepEmbedder(dim)
+        self.t_embedder = type(ours.t_embedder)(dim)
         self.y_embedder = nn.ModuleDict({'embedding_table': nn.Embedding(c['num_classes'] + 1,
             dim)})
         self.pos_embed, self.temp_embed = [nn.Parameter(torch.zeros(1, k, dim), requires_grad=False)
@@ -300,10 +300,7 @@ def build(name, a, batch, base):
         alignment = Alignment(base.dim, list(teachers.values()), block=min(8, base.depth-1)).to(
             a.device)
     if name == 'ours-online':
-        # "random weights": yes
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            heard = [encoders.load(t).to(a.device) for t in teachers]
+        heard = [encoders.load(t, 'random').to(a.device) for t in teachers]
     return Way(name, copy.deepcopy(base), batch, True, alignment, heard)
 
 

@@ -1,13 +1,15 @@
 "Every encoder of the registry keeps the same contract; weights are loaded whole or refused."
-import argparse, copy, math, os, pickle, time, warnings
+import argparse, copy, math, os, pickle, subprocess, sys, time
+from dataclasses import replace
 from functools import partial
 
 import pytest, timm, torch
 from safetensors.torch import load_file, save_file
 
 from align4gen import encoders
-from align4gen.encoders import (Dust3rTokens, Encoder, VideoEncoder,
-    count_parameters, dust3r_state, find, load, registry, table)
+from align4gen.encoders import Encoder, VideoEncoder, find, load, load_all, registry, table
+from align4gen.teachers import Dust3rTokens, dust3r_state
+from align4gen.vdit import count_parameters
 from align4gen.weights import load_state, to_safetensors
 
 names = encoders.list()
@@ -16,10 +18,8 @@ every = pytest.mark.parametrize('name', names)
 
 def quick(name, **more):
     "The entry's architecture with few blocks and random weights."
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        torch.manual_seed(0)
-        return load(name, **find(name).quick, **more)
+    torch.manual_seed(0)
+    return load(name, 'random', **find(name).quick, **more)
 
 
 def clip(b, t, h, w, seed=0):
@@ -75,8 +75,8 @@ def test_table_lists_everything_quickly():
     assert [*rows] == names
     assert ([n for n, r in rows.items() if r['commercial_use'] == 'NO'] == ['mae_b', 'videomae_s',
         'videomae_b', 'videomae_l', 'dust3r'])
-    assert ([n for n, r in rows.items() if r['commercial_use'] == 'conditions'] == ['dinov3_s',
-        'dinov3_b', 'dinov3_l', 'sd3'])
+    assert ([n for n, r in rows.items() if r['commercial_use'] == 'conditions'] == ['dinov3_b',
+        'dinov3_s', 'dinov3_l', 'sd3'])
     assert all(float(r['GFLOPs_per_frame']) > 0 and r['licence'] and r['source']
         for r in rows.values())
     assert (rows['videomae_b']['time'] == 'every 2, repeat'
@@ -94,8 +94,8 @@ def test_table_lists_everything_quickly():
     {}, 86.2), ('videomae_l', {}, 303.9),
     ('dust3r', {}, 303.1), ('internvit', {}, 303.2), ('mae_b', {}, 85.8), ('clip_b', {}, 85.9)])
 def test_full_size(name, options, millions):
-    assert (count_parameters(partial(find(name).build, **options))/1e6 == pytest.approx(millions,
-        abs=.06))
+    with torch.device('meta'): model = find(name).build(**options)
+    assert count_parameters(model)/1e6 == pytest.approx(millions, abs=.06)
 
 
 def test_full_size_sd3():
@@ -231,9 +231,10 @@ def test_sam2_trunk_from_the_whole_models_file(tmp_path):
     torch.testing.assert_close(found, expected.flatten(2).mT)
 
 
-def test_sd3_from_a_folder(tmp_path):
-    options = find('sd3').quick | dict(heads=2)
-    encoder = Encoder(find('sd3'), find('sd3').build(**options))
+def test_sd3_from_a_folder(tmp_path, monkeypatch):
+    options, narrow = find('sd3').quick | dict(heads=2), replace(find('sd3'), dim=128)
+    monkeypatch.setitem(registry.things, 'sd3', narrow)
+    encoder = Encoder(narrow, narrow.build(**options))
     parts = {'transformer': encoder.model.transformer.state_dict(),
         'vae': encoder.model.vae.state_dict() | {'decoder.x': torch.ones(1)}}
     with pytest.raises(FileNotFoundError, match='no vae/diffusion_pytorch_model.safetensors'): 
@@ -368,8 +369,8 @@ def croco_checkpoint(dim, blocks, seed=0):
 @pytest.mark.parametrize('heads', (1, 2, 3))
 def test_dust3r_is_croco(heads, h, w):
     state = croco_checkpoint(64*heads, 2)
-    module = load_state(Dust3rTokens(64*heads, 2, heads).eval().model, dust3r_state(state, heads),
-        'dust3r', 'a dict')
+    module = load_state(Dust3rTokens(64*heads, 2, heads).eval().model,
+        dust3r_state(state, heads), 'dust3r', 'a dict')
     x = torch.randn(2, 3, 16*h, 16*w, generator=torch.Generator().manual_seed(1))
     expected = croco_encoder(state, x, heads, 2)
     with torch.no_grad(): found = module.forward_features(x)
@@ -412,14 +413,60 @@ def test_dust3r_through_load(tmp_path):
 def test_entries_of_ones_own():
     class Mean(torch.nn.Module):
         def forward(self, x): return torch.nn.functional.avg_pool2d(x, 4).flatten(2).mT
-    entry = encoders.Entry('test_mean', Mean, dim=3, size=16, stride=4, kind='floor',
-        licence='none', source='here', random=True)
+    entry = encoders.Entry('test_mean', Mean, dim=3, size=16, stride=4, kind='floor')
     encoders.register(entry)
     try:
         assert load('test_mean')(clip(1, 1, 16, 16)).shape == (1, 1, 16, 3)
         with pytest.raises(ValueError, match='already'): encoders.register(entry)
         assert 'test_mean' in table()._repr_markdown_()
     finally: del registry['test_mean']
+
+
+@pytest.mark.parametrize('made', [torch.zeros(2, 16, 5), torch.zeros(2, 3, 4, 4), (), 'tokens'])
+def test_a_broken_contract_is_told_in_its_words(made):
+    class Broken(torch.nn.Module):
+        def forward(self, x): return made
+    entry = encoders.Entry('broken', Broken, dim=3, size=16, stride=4)
+    with pytest.raises(ValueError, match=r'broken: the network made .* the contract is '
+            r'n \(rows columns\) d = \(2, 16, 3\)'):
+        Encoder(entry, Broken())(clip(1, 2, 16, 16))
+
+
+@pytest.mark.parametrize('name', [n for n in names if find(n).hub])
+def test_a_foreign_encoder_needs_weights(name):
+    "One error that names the files, the repository and the option; and the word that does without."
+    with pytest.raises(ValueError, match=f'{name} needs weights') as e: load(name)
+    for word in (find(name).files[0], find(name).hub, f'--weights {name}=PATH', f'{name}=random'):
+        assert word in str(e.value)
+    encoders.check_weights(name, 'hub')
+    assert encoders.check_weights(name, f'mini_mae=x,{name}=random') == 'random'
+
+
+def test_names():
+    with pytest.raises(ValueError, match="did you mean 'dinov2_b'"): load('dinov2')
+    with pytest.raises(ValueError, match="did you mean 'mini_mae'"): load('mini_mea')
+
+
+def test_several(tmp_path):
+    "A string works where a list does; one word for all is for those that need it."
+    mine = quick('mini_mae')
+    assert load_all(['mini_infonce', mine])[1] is mine
+    assert [e.name for e in load_all('mini_infonce, mini_mae', 'random')] == ['mini_infonce',
+        'mini_mae']
+    same = load_all('mini_mae', 'random')[0].state_dict()
+    assert all(torch.equal(v, same[k]) for k, v in load('mini_mae').state_dict().items())
+    with pytest.raises(ValueError, match='dinov2_s needs weights'): load_all('mini_mae,dinov2_s')
+    save_file({'x': torch.ones(1)}, tmp_path/'dinov2_s.safetensors')
+    with pytest.raises(ValueError, match='does not fit the model'): load_all('dinov2_s', tmp_path)
+
+
+def test_listing_is_light():
+    "The chapter names no foreign network, and its names are listed without any library of theirs."
+    code = ("import sys; from align4gen import encoders; assert 'align4gen.teachers' not in "
+        "sys.modules; import align4gen.teachers; assert 'dinov2_b' in encoders.registry.things; "
+        "print([m for m in ('timm', 'transformers', 'diffusers', 'torchvision') if m in sys.modules])")
+    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert (out.stdout.strip(), out.stderr) == ('[]', '')
 
 
 def test_kinds_of_encoder():
