@@ -23,7 +23,7 @@ from fastcore.basics import patch
 from safetensors.torch import save_file
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
-from . import encoders
+from . import encoders, vae
 from .files import replace_file, write_json
 from .vae import (channels_and_stride, each_chunk, latent_scale,
     trained_mini_vae, video_frames)
@@ -585,6 +585,36 @@ def trained_mini_dpvae(
     model.load_state_dict({k: v for k, v in model.state_dict().items()
         if not k.startswith(('E_r.', 'D.'))} | state)
     return model.eval()
+
+# %% ../nbs/10_dpvae.ipynb #fc33baeb
+def _load_dpvae(
+    folder:str|Path, # As DPVAE.save makes it; None: the miniature
+    chunk:int, # As in vae.load
+    dtype:torch.dtype, # As in vae.load
+)->DPVAE: # Frozen, in eval mode
+    "The registry entry's load."
+    options = dict(chunk=chunk, dtype=dtype)
+    if folder: model = DPVAE.from_pretrained(folder, **options)
+    else: model = trained_mini_dpvae(**options)
+    return model.requires_grad_(False)
+
+# %% ../nbs/10_dpvae.ipynb #259386f3
+def _dpvae_shape(
+    folder:str|Path, # As DPVAE.save makes it; None: the miniature
+)->tuple: # (channels, stride, temporal_stride)
+    "The registry entry's shape, read off the config."
+    if not folder:
+        stages = shipped('mini_dpvae')[1]['settings']['stages']
+        return *vae.latent_shape('mini')[:2], 2**stages
+    path = Path(folder)/'config.json'
+    if not path.is_file():
+        raise ValueError('dpvae: weights should be the folder of a DP-VAE: no file '
+            f'{path}')
+    config = json.loads(path.read_text(encoding='utf-8'))
+    channels, stride = channels_and_stride(config['autoencoder_kl'])
+    return channels, stride, 2**config['settings']['stages']
+
+vae.register('dpvae', _load_dpvae, _dpvae_shape)
 
 # %% ../nbs/10_dpvae.ipynb #c75db808
 def channel_statistics(

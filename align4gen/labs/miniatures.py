@@ -398,7 +398,7 @@ class MaskedAutoencoder(nn.Module):
     the other half."""
     def __init__(self, dim:int=96):
         super().__init__()
-        self.encoder = encoders.mini_hiera()
+        self.encoder = encoders.MiniHiera()
         self.blank, self.place = (nn.Parameter(torch.zeros(dim)),
             nn.Parameter(torch.randn(16, dim)*.02))
         self.decoder = nn.Sequential(*[Block(dim, 3, qkv_bias=True)
