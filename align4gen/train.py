@@ -24,7 +24,7 @@ from align4gen.checkpoint import (deterministic, gather, load_newest,
 from .config import (TrainConfig, autocast, check_config, choices, fill,
     make_config, presets, recipes, reads_prompts, resolve_machine, teacher_names)
 from .files import append_row, trim_log, write_json
-from .metrics import read_rightly
+from .encoders import accuracy
 from .objectives import Diffusion, Flow, drop_labels
 from .run import (Clock, Run, catch_signals, load_start, machine,
     markdown_table, new_run, plot_curves)
@@ -319,7 +319,7 @@ def judge_samples(
     c, labels, found = recipe.config, torch.arange(200) % 10, {}
     for g in sorted({1., c.guidance}) if c.judge else ():
         videos = sample_average(recipe, average, 200, g, c.seed+1)
-        found[f'read_rightly_guidance_{g:g}'] = read_rightly(videos, labels, c.judge)
+        found[f'read_rightly_guidance_{g:g}'] = accuracy(videos, labels, c.judge)
     return found
 
 # %% ../nbs/08_train.ipynb #623e7a91

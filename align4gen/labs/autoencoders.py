@@ -329,7 +329,7 @@ def judge_model(
     row = dict(loss=denoising_loss(model, Flow(), (coder.encode(clips), y),
         precision, 64), frechet=metrics.frechet_distance(judge.clip_features(
         videos), real_features()),
-               motion=motion(videos), read=metrics.read_rightly(videos, labels,
+               motion=motion(videos), read=encoders.accuracy(videos, labels,
                judge), change=change(videos))
     return row, to_uint8(shown)
 

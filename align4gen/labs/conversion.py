@@ -21,7 +21,7 @@ from ..video import to_float, to_uint8
 from .core import lab_parser, run_jobs, some_of, summarise
 from .evidence import commit
 from ..files import read_table
-from ..metrics import frechet_distance, read_rightly
+from ..metrics import frechet_distance
 from ..objectives import Flow
 from ..sample import Sampling
 from ..source import Batch, Memory, one_frame
@@ -149,7 +149,7 @@ def judged(
     judge, prefix, features = (encoders.load('mini_supervised'), 'image_' if stills
         else '', real_features(stills))
     videos, guided = (still(v) if stills else v for v in (videos, guided))
-    read = lambda v: read_rightly(v, torch.arange(len(v)) % 10, judge)
+    read = lambda v: encoders.accuracy(v, torch.arange(len(v)) % 10, judge)
     found = dict(read=read(videos), read_guided=read(guided),
         frechet=frechet_distance(judge.clip_features(videos), features))
     if not stills: found['change'] = change(videos)

@@ -16,7 +16,7 @@ from .. import encoders
 from ..data import MovingDigits
 from ..files import read_table, write_json, write_table
 from ..video import to_float
-from ..metrics import frechet_distance, read_rightly
+from ..metrics import frechet_distance
 from ..sample import sample
 from ..config import autocast
 from ..run import Run, machine
@@ -62,7 +62,7 @@ def measure(
         late = [d for s, d in zip(log['step'], log['denoise'])
             if step-100 < s <= step]
         rows.append(dict(step=step, denoise=sum(late) / len(late) if late
-            else float("nan"), read_rightly=read_rightly(videos, labels, judge),
+            else float("nan"), read_rightly=encoders.accuracy(videos, labels, judge),
                          frechet=frechet_distance(judge.clip_features(videos),
                          wanted)))
     return rows

@@ -26,7 +26,6 @@ from .. import encoders, vae
 from ..data import (MovingDigits, bright_colour, digit_images, photographs,
     place_digits, window)
 from ..video import to_float
-from ..metrics import read_rightly
 from ..objectives import Flow
 from ..sample import sample
 from ..run import machine
@@ -615,7 +614,7 @@ def measure_image_dit(
     is shown to it as a still."""
     draw = lambda g: sample(model, 200, steps=20, guidance=g,
         progress=False).expand(-1, 6, -1, -1, -1)
-    return {f'read_rightly_guidance_{g:g}': round(read_rightly(draw(g),
+    return {f'read_rightly_guidance_{g:g}': round(encoders.accuracy(draw(g),
         torch.arange(200) % 10), 3) for g in (1., 3.)}
 
 # %% ../../nbs/labs/miniatures.ipynb #f3a9616a
