@@ -96,11 +96,11 @@ def text_reader(
 ): # list of captions -> Prompt
     """The text encoders, loaded once and asked often; ValueError if a folder was
     made by others."""
-    from align4gen.prompts import PromptTable, check_same_encoders, load_text_encoders
+    from align4gen.prompts import PromptTable, _check_encoders, load_text_encoders
     table = PromptTable(text) if text else None
     made = table.recipe if table else dict(words=256, t5=True)
     read = load_text_encoders(sd3, made['words'], t5=made['t5'])
-    if table: check_same_encoders(table, read(['']))
+    if table: _check_encoders(table, read(['']))
     # as a table keeps them
     return lambda captions: read(captions).to(dtype=torch.bfloat16)
 

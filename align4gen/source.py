@@ -19,7 +19,7 @@ from .align import match_grid
 from .config import TrainConfig, autocast, teacher_names
 from .data import MovingDigits
 from .video import to_float
-from .prompts import PromptTable, who_says
+from .prompts import PromptTable, run_captions
 from .videodit import Prompt
 
 # %% ../nbs/library/source.ipynb #ae7d1c78
@@ -162,7 +162,7 @@ class Said:
         split:str='train', # Of the data set
     ):
         self.table = PromptTable(config.text)
-        self.captions, self.by = who_says(config, data, split)
+        self.captions, self.by = run_captions(config, data, split)
         self.table.check([*dict.fromkeys(self.captions)])
     def __call__(self,
         items:dict, # label and index, long b

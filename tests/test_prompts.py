@@ -13,7 +13,7 @@ from align4gen.data import MovingDigits
 from align4gen.video import write_video
 from align4gen.source import Frozen, Memory, Stored, count_classes, held_out
 from align4gen.prompts import (PromptTable, align4gen_text, captions_of, digit_captions,
-    embed_captions, load_text, random_encoders, read_captions, read_text, too_long, who_says)
+    embed_captions, load_text, random_encoders, read_captions, read_text, run_captions)
 from align4gen.videodit import Prompt, inflate, sd3
 
 small = dict(sample_size=4, num_layers=2, attention_head_dim=8, num_attention_heads=4,
@@ -118,8 +118,10 @@ def test_hub_out_of_reach(monkeypatch, tmp_path):
 
 
 def test_long_captions_are_counted(pipe):
-    assert too_long(pipe, ['a'*75, 'a'*76, 'a b', 'x'*300], 256) == (2, 1)
-    with text.quiet(): assert read_text(pipe, ['a'*300], 30).tokens.shape == (1, 107, 96)
+    captions = ['a'*75, 'a'*76, 'a b', 'x'*300]
+    assert text._count_long(pipe.tokenizer, captions, 77) == 2
+    assert text._count_long(pipe.tokenizer_3, captions, 256) == 1
+    with text._quiet(): assert read_text(pipe, ['a'*300], 30).tokens.shape == (1, 107, 96)
 
 
 # Who says what
@@ -148,17 +150,17 @@ def test_archives(films, tmp_path):
     said = read_captions(tmp_path/'0.tar')
     assert len(said) == 6 and said['a/0.mp4'] == 'a better caption' and said['b/1.mp4'] == 'film 1'
     ds = datasets.load('videos', films, resolution=32)
-    assert (text.clip_captions(ds) == text.clip_captions(ds,
+    assert (text._clip_captions(ds) == text._clip_captions(ds,
         tmp_path/'0.tar') == [said[p.relative_to(films).as_posix()] for p in ds.paths]
         and ds.left_out == [])
     (films/'a/2.json').write_text('[1, 2]')
     with pytest.raises(ValueError, match='2.json is not JSON with a field caption'):
-        text.clip_captions(ds)
+        text._clip_captions(ds)
     (films/'a/2.json').unlink()
     (films/'stray.json').write_text('{}')
     with pytest.raises(ValueError,
             match='1 of 6 clips have no .txt or .json beside them, the first is .*2.mp4'):
-        text.clip_captions(ds)
+        text._clip_captions(ds)
     assert ([r for p, r in datasets.load('videos', films).left_out] == [
         'not of a known kind, by its name'])
 
@@ -176,15 +178,15 @@ def test_the_table_names_files_from_root_or_from_itself(films, tmp_path):
     ds = datasets.load('videos', films)
     rows = [(p, f'number {i}') for i, p in enumerate(ds.paths)]
     want = [c for _, c in rows]
-    assert (text.clip_captions(ds, csv_of(tmp_path/'below.csv', [(p.relative_to(films).as_posix(),
+    assert (text._clip_captions(ds, csv_of(tmp_path/'below.csv', [(p.relative_to(films).as_posix(),
         c) for p, c in rows])) == want)
-    assert (text.clip_captions(ds, csv_of(tmp_path/'own.csv', [(p.relative_to(tmp_path).as_posix(),
+    assert (text._clip_captions(ds, csv_of(tmp_path/'own.csv', [(p.relative_to(tmp_path).as_posix(),
         c) for p, c in rows])) == want)
-    assert text.clip_captions(ds, csv_of(tmp_path/'full.csv', rows)) == want
+    assert text._clip_captions(ds, csv_of(tmp_path/'full.csv', rows)) == want
     with pytest.raises(ValueError,
             match=r'no caption for 6 of 6 clips, the first is a/0.mp4 below .*films. What it has '
                 r'begins with 0.mp4'):
-        text.clip_captions(ds, csv_of(tmp_path/'bare.csv', [(p.name, c) for p, c in rows]))
+        text._clip_captions(ds, csv_of(tmp_path/'bare.csv', [(p.name, c) for p, c in rows]))
 
 
 def test_nothing_is_said(films):
@@ -201,7 +203,7 @@ def test_killed_and_continued(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(text, 'read_text', lambda pipe, c, words: read.append([*c])
         or (_ for _ in ()).throw(KeyboardInterrupt) if sum(map(len, read)) > 12
         else (read.append([*c]), real(pipe, c, words))[1])
-    how = dict(words=8, batch=2, shard_bytes=4*text.caption_bytes(8, 96, 64), progress=False)
+    how = dict(words=8, batch=2, shard_bytes=4*text._caption_bytes(8, 96, 64), progress=False)
     with pytest.raises(KeyboardInterrupt): embed_captions(captions, tiny, tmp_path, **how)
     part = PromptTable(tmp_path)
     assert part.captions == ['', *captions[:11]] and len(part.shards) == 3
@@ -230,7 +232,7 @@ def test_what_is_not_there(table, tiny):
     import shlex
     argv = shlex.split(str(e.value).split('add with align4gen_text ')[1].split(', or for many')[0])
     # the advice can be typed
-    assert text.text_parser().parse_args(argv).caption == ['a "big" cat']
+    assert text._parser().parse_args(argv).caption == ['a "big" cat']
     with pytest.raises(ValueError, match='no captions'): table([])
 
 
@@ -344,7 +346,7 @@ def test_batches_of_a_cache(films, tiny, tmp_path):
     assert (Stored(config, (8, 8)).batch(items).labels.pooled.equal(table([ds.classes[i]
         for i in items['label']]).pooled) and len(first) == 3)
     with pytest.raises(ValueError, match='give root too'):
-        who_says(replace(config, captions=str(file)))
+        run_captions(replace(config, captions=str(file)))
     write_video(films/'a/9.mp4', MovingDigits(n=1, frames=8, size=32).videos[0])
     with pytest.raises(ValueError, match='other clips than'):
         Stored(replace(files, captions=''), (8, 8))
@@ -361,11 +363,11 @@ def test_into_the_model(table):
     y = next(Memory(speaking(plain(), table.folder), (2, 2), progress=False).batches(0)).labels
     x, t = torch.randn(8, 2, 16, 4, 4), torch.rand(8)
     dropped = torch.arange(8) % 4 == 1
-    kept, part = model(x, t, y), torch.where(dropped, model.null_label, y)
+    kept, part = model(x, t, y), y.drop(dropped)
     assert ((model(x, t, part) - kept).flatten(1).abs().amax(1) > 1e-6).equal(dropped)
     assert torch.allclose(model(x[2:5], t[2:5], y[2:5]), kept[2:5], atol=1e-5)
     both = model(torch.cat([x, x]), torch.cat([t, t]),
-        torch.cat([y, torch.full_like(y, model.null_label)]))
+        y.join(y.drop(torch.ones(len(y), dtype=torch.bool))))
     assert (torch.allclose(both[:8], kept, atol=1e-5) and not torch.allclose(both[8:], kept,
         atol=1e-3))
     kept.square().mean().backward()
