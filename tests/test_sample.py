@@ -284,7 +284,7 @@ def test_parts_of_three_in_any_order(run, whole, tmp_path):
         read_samples(whole)[0]))
 
 
-@pytest.mark.parametrize('wrong, says', [(dict(sampler='ode45'), 'sampler is one of euler'),
+@pytest.mark.parametrize('wrong, says', [(dict(sampler='ode45'), "no sampler 'ode45'"),
     (dict(steps=0), '1 or more'), (dict(n=0), 'at least 1'), (dict(batch=0), 'at least 1'),
     (dict(classes=10), '0 to 9'),
                                          (dict(classes=[1, 2]), '2 classes for 4'),
