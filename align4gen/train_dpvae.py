@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['dpvae_presets', 'dpvae_choices', 'dpvae_at_least', 'term_names', 'DPVAEConfig', 'data_config', 'check_image_vae',
-           'check_dpvae', 'ready_dpvae', 'load_image_vae', 'switches', 'build_dpvae', 'empty_dpvae', 'DPCore',
-           'measure', 'key_latents', 'read_keys', 'batches', 'reconstruction_rows', 'architecture', 'DPVAERecipe',
-           'train_dpvae', 'dpvae_parser', 'align4gen_train_dpvae', 'ship_miniature']
+           'check_dpvae', 'ready_dpvae', 'load_image_vae', 'switches', 'build_dpvae', 'DPCore', 'measure',
+           'key_latents', 'read_keys', 'batches', 'reconstruction_rows', 'DPVAERecipe', 'train_dpvae', 'dpvae_parser',
+           'align4gen_train_dpvae', 'ship_miniature']
 
 # %% ../nbs/library/train_dpvae.ipynb #4aba0882
 import argparse, json, math
@@ -14,23 +14,22 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
-from fastcore.basics import patch
 from safetensors import SafetensorError
-from . import encoders, vae
+from . import vae
 from .config import (TrainConfig, autocast, check_config, check_field,
     choices, fill, kinds, recipes, resolve_machine)
 from .data import MovingDigits
 from .files import write_json
 from .video import show_videos, to_float, video_grid, write_video
 from .files import read_columns
-from .dpvae import (DPVAE, DPLoss, PatchDiscriminator, channel_statistics,
-    judge_loss, pad_end, ship_dpvae)
+from .dpvae import (DPVAE, DPLoss, PatchDiscriminator, architecture,
+    channel_statistics, empty_dpvae)
 from .metrics import psnr, ssim
 from .sample import enlargement
 from .run import Run, markdown_table
 from .source import Frozen, held_out, open_data, open_source
 from .train import Recipe, command_line, compile_parts, obey, run_config
-from .weights import mismatch
+from .weights import mismatch, ship
 
 # %% ../nbs/library/train_dpvae.ipynb #215cae3a
 @dataclass
@@ -259,55 +258,22 @@ def build_dpvae(
         model.load_state_dict(state)
     return model
 
-# %% ../nbs/library/train_dpvae.ipynb #52873f19
-def empty_dpvae(
-    config:DPVAEConfig, # The run
-    architecture:dict, # Config of the AutoencoderKL
-)->DPVAE: # On the meta device: shapes and no numbers
-    "The place for somebody's weights."
-    with torch.device('meta'):
-        return DPVAE.from_2d(AutoencoderKL.from_config(architecture),
-            **switches(config))
-
 # %% ../nbs/library/train_dpvae.ipynb #d928b279
 term_names = 'recon', 'key', 'statistics', 'lpips', 'disc', 'critic'
 
 class DPCore(DPLoss):
-    "Everything that learns, behind one forward: DP-VAE and critic."
-    @property
-    def model(self)->DPVAE: return self.vae
-    @property
-    def weights(self)->tuple: # One per term
-        w = self.weight
-        return w['recon'], w['reg'], w['reg'], w['lpips'], w['disc'], 1.
+    "Everything that learns, behind one forward: DP-VAE and discriminator."
     def forward(self,
         video, # b t 3 h w in [-1, 1]; any t
         judged=None, # Not None once the critic has begun
-    )->tuple: # Six scalars, as in term_names; those of the critic are 0 before it begins
-        video = pad_end(video, self.vae.temporal_stride)
-        out, x_hat = self.terms(video)
+    )->tuple: # Six scalars, as in term_names; 0 where a term is missing
+        terms = super().forward(video, judged is not None)
         nothing = torch.zeros((), device=video.device)
-        out['statistics'] = out.pop('mean', nothing) + out.pop('deviation', nothing)
-        if judged is not None: out |= self.contest(video, x_hat, out)
-        # DDP wants a gradient, if only of zeros
-        elif self.discriminator is not None:
-            out['critic'] = 0*sum(p.sum() for p in self.discriminator.parameters())
-        return tuple(out.get(k, nothing) for k in term_names)
-
-# %% ../nbs/library/train_dpvae.ipynb #afb46a7b
-@patch
-def contest(self:DPCore,
-    video:torch.Tensor, # b t 3 h w
-    x_hat:torch.Tensor, # Its reconstruction
-    others:dict, # The other terms
-)->dict: # disc (gradients for E_r and D only), critic (for the critic only)
-    "Both sides of the adversarial loss."
-    disc = -self.verdict(x_hat).float().mean()
-    if self.adaptive:
-        disc = (disc*self.balance(sum(w*others[k] for k, w in zip(term_names,
-            self.weights) if k in others), disc))
-    return dict(disc=disc, critic=judge_loss(self.discriminator(video).float(),
-        self.discriminator(x_hat.detach()).float()))
+        if judged is None and self.discriminator is not None:
+            # DDP wants a gradient, if only of zeros
+            parts = [p.sum() for p in self.discriminator.parameters()]
+            terms['critic'] = 0*sum(parts)
+        return tuple(terms.get(k, nothing) for k in term_names)
 
 # %% ../nbs/library/train_dpvae.ipynb #b5b9f755
 @torch.no_grad()
@@ -389,13 +355,6 @@ def show_reconstructions(
     show_videos(rows.flatten(0, 1), names).savefig(files['grid'], dpi=100)
     return files
 
-# %% ../nbs/library/train_dpvae.ipynb #e4e59314
-def architecture(
-    model:DPVAE, # Any
-)->dict: # For AutoencoderKL.from_config
-    "How the image autoencoder is built."
-    return {k: v for k, v in model.key.config.items() if not k.startswith('_')}
-
 # %% ../nbs/library/train_dpvae.ipynb #42daff26
 def dpvae_card(
     run:Run, # Finished
@@ -437,9 +396,9 @@ class DPVAERecipe(Recipe):
         c = self.config
         model = build_dpvae(c)
         critic = PatchDiscriminator(c.critic_width, c.critic_layers)
-        net = DPCore(model, c.recon, c.reg, c.disc, c.lpips,
-            c.lpips_weights or None, c.pixel, adaptive=c.adversarial == 'adaptive',
-            critic=critic)
+        perceptual = 'lpips' if c.lpips_weights else 'mini'
+        net = DPCore(model, c.recon, c.reg, c.disc, c.lpips, c.pixel,
+            c.adversarial == 'adaptive', perceptual, c.lpips_weights, critic)
         for part in (net.model.E_r, net.model.D):
             part.checkpointing = c.checkpointing == 'yes'
         compile_parts(c.compile, net, [*net.model.E_r, *net.model.D])
@@ -462,11 +421,11 @@ class DPVAERecipe(Recipe):
         started = self.config.disc and step >= self.config.adversarial_start
         return batch.mean, batch.mean if started else None
     # both sides' terms, weighted (VideoDiT, eq. 4)
-    def loss(self, terms): return sum(w*l for w, l in zip(self.net.weights, terms))
+    def loss(self, terms): return self.net.total(dict(zip(term_names, terms)))
     def row(self, terms):
         # the loss is E_r's and D's side
         return dict(loss=self.loss(terms[:-1]), **dict(zip(term_names, terms)))
-    def empty(self): return empty_dpvae(self.config, architecture(self.model))
+    def empty(self): return empty_dpvae(architecture(self.model), switches(self.config))
     def show(self, average, stem):
         return show_reconstructions(average, self.shown, stem, self.config.precision)
     def measure(self, average, clips):
@@ -478,7 +437,7 @@ class DPVAERecipe(Recipe):
         return {k: v[-1] for k, v in rows.items() if k != 'step'}
     def load(self, folder, state):
         shape = json.loads((folder/'image_vae.json').read_text(encoding='utf-8'))
-        model = empty_dpvae(self.config, shape)
+        model = empty_dpvae(shape, switches(self.config))
         model.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
         return model
     def vae(self, run): return run.model()
@@ -565,4 +524,6 @@ def ship_miniature(
                 measured={k: round(v, 3) for k, v in found.items()}
                 | dict(clips=clips), command=' '.join(['align4gen_train_dpvae',
                 f'--preset {c.preset}', *changed]))
-    return ship_dpvae(model, card, folder)
+    state = {k: v for k, v in model.state_dict().items()
+        if k.startswith(('E_r.', 'D.'))}
+    return ship('mini_dpvae', state, card | dict(settings=model.settings), folder)

@@ -4,7 +4,8 @@ import pytest, torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from safetensors.torch import save_file
 from align4gen import vae
-from align4gen.dpvae import DPVAE, DPLoss, PatchDiscriminator, channel_statistics, perceptual_loss
+from align4gen.dpvae import (DPVAE, DPLoss, PatchDiscriminator, channel_statistics,
+    hinge_loss, regulariser)
 
 
 def kl(widths, channels, quant, attention=True, layers=1, groups=8, **scaling):
@@ -126,7 +127,7 @@ def test_image_takes_the_2d_path(key_encoder):
 
 @pytest.mark.parametrize('temporal', ['conv', 'attention'])
 def test_chunks_equal_the_whole(temporal):
-    "With the surroundings that `reach` says, and not with none."
+    "With the context of the receptive field, and not with none."
     model = make('mini' if temporal == 'conv' else 'two_levels', True, temporal=temporal, window=2)
     video = clip(64 if temporal == 'conv' else 50)
     model.chunk = 10**6
@@ -147,10 +148,10 @@ def test_still_video_has_still_latents():
     torch.testing.assert_close(z, z[:, :1].expand_as(z), atol=1e-5, rtol=1e-5)
 
 
-def test_reach_is_not_too_small_nor_too_large():
-    "The frames that a latent's gradient finds are those that `sees` promises."
+def test_receptive_field_is_not_too_small_nor_too_large():
+    "The frames that a latent's gradient finds are those that the receptive field promises."
     model = make('two_levels', True)
-    first, last = model.E_r.sees(0, 0)
+    first, last = model.E_r.field(0, 0)
     found = seen_by(model, 12, 48).nonzero().flatten()
     assert (found.min().item(), found.max().item()) == (24 + first, 24 + last)
 
@@ -215,30 +216,28 @@ def test_damaged_folders(tmp_path):
 
 
 def test_gradients_only_where_trained():
-    """E_k, D_k, the encoder behind the perceptual loss: frozen, also after `train()`; all of E_r's
-    blocks and D learn."""
+    """E_k, D_k, the encoder behind the perceptual loss: frozen, also after `train()`; each side of
+    the adversarial loss reaches its own weights only."""
     loss = DPLoss(make('mini', True), critic=PatchDiscriminator(8, 2))
     loss.train()
-    total, terms = loss(clip(8))
-    total.backward()
-    assert (set(terms) == {'recon', 'key', 'mean', 'deviation', 'lpips', 'disc'}
-        and not any(v.requires_grad for v in terms.values()))
-    assert all(p.grad is None for m in (loss.vae.key, loss.perceptual, loss.discriminator)
-        for p in m.parameters())
-    assert all(p.grad is not None and p.grad.abs().sum() > 0
-        for p in loss.vae.trainable_parameters())
-    assert ({id(p) for p in loss.vae.trainable_parameters()} == {id(p)
-        for p in loss.vae.parameters() if p.requires_grad})
+    terms = loss(clip(8))
+    assert list(terms) == ['recon', 'key', 'statistics', 'lpips', 'disc', 'critic']
+    critic = terms.pop('critic')
+    loss.total(terms).backward()
+    for module in (loss.vae.key, loss.perceptual, loss.discriminator):
+        assert all(p.grad is None for p in module.parameters())
+    trained = loss.vae.trainable_parameters()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in trained)
+    assert {id(p) for p in trained} == {id(p) for p in loss.vae.parameters() if p.requires_grad}
     loss.vae.zero_grad()
-    loss.judge().backward()
-    assert (all(p.grad is None for p in loss.vae.parameters()) and all(p.grad is not None
-        for p in loss.discriminator.parameters()))
+    critic.backward()
+    assert all(p.grad is None for p in loss.vae.parameters())
+    assert all(p.grad is not None for p in loss.discriminator.parameters())
 
 
 def test_regulariser_pulls_latents_back():
     """Gradients go through the frozen D_k: its part falls when z alone is optimised; targets get
     none."""
-    from align4gen.dpvae import regulariser
     model, video = make('mini'), clip(4)
     z_k = model.moments(video)[1].chunk(2, 2)[0]
     keys, z = model.key_decode(z_k).detach(), (z_k + .5).requires_grad_()
@@ -260,19 +259,19 @@ def test_switches_of_table_3():
         model = make('mini', True, key_encoder=key_encoder)
         both, z_k = model.moments(video)
         torch.testing.assert_close(both - z_k*key_encoder, model.E_r(video), atol=1e-4, rtol=1e-4)
-        with_reg, without = (DPLoss(model, disc=0, lpips=0)(video), DPLoss(model, reg=0, disc=0,
-            lpips=0)(video))
-        assert set(without[1]) == {'recon'} and with_reg[0] > without[0]
-        torch.testing.assert_close(with_reg[0].detach(), sum(with_reg[1].values()))
+        with_reg, without = [DPLoss(model, reg=reg, disc=0, lpips=0) for reg in (1, 0)]
+        some, few = with_reg(video), without(video)
+        assert set(few) == {'recon'} and with_reg.total(some) > without.total(few)
+        torch.testing.assert_close(with_reg.total(some), sum(some.values()))
 
 
-def test_start_step_and_adaptive_weight():
-    loss, video = (DPLoss(make('mini', True), lpips=0, start=10, critic=PatchDiscriminator(8, 2)),
-        clip(4))
-    assert 'disc' not in loss(video, 9)[1] and 'disc' in loss(video, 10)[1]
-    fixed = loss(video)[0].item()
+def test_before_the_critic_begins_and_adaptive_weight():
+    loss, video = DPLoss(make('mini', True), lpips=0, critic=PatchDiscriminator(8, 2)), clip(4)
+    assert 'disc' not in loss(video, False) and 'disc' in loss(video)
+    fixed = loss(video)['disc'].item()
     loss.adaptive = True
-    assert loss(video)[0].isfinite() and loss(video)[0].item() != fixed
+    adapted = loss(video)['disc']
+    assert adapted.isfinite() and adapted.item() != fixed
 
 
 def test_one_step_learns():
@@ -281,8 +280,11 @@ def test_one_step_learns():
     opt = torch.optim.AdamW(loss.vae.trainable_parameters(), 1e-3)
     totals = []
     for _ in range(6):
-        total, _terms = loss(video)
-        opt.zero_grad(); total.backward(); opt.step(); totals.append(total.item())
+        total = loss.total(loss(video))
+        opt.zero_grad()
+        total.backward()
+        opt.step()
+        totals.append(total.item())
     assert totals[-1] < totals[0]
 
 
@@ -312,6 +314,8 @@ def test_errors(tmp_path):
     with pytest.raises(ValueError, match='4 channels'): model.decode(torch.zeros(1, 2, 3, 8, 8))
     with pytest.raises(ValueError, match='negative'): DPLoss(model, lpips=-1)
     with pytest.raises(ValueError, match="'l1' or 'l2'"): DPLoss(model, pixel='l3')
+    with pytest.raises(ValueError, match='vgg16.safetensors'): DPLoss(model, perceptual='lpips')
+    with pytest.raises(ValueError, match="'mini' or 'lpips'"): DPLoss(model, perceptual='vgg')
     save_file({'features.0.weight': torch.zeros(1)}, tmp_path/'vgg.safetensors')
     with pytest.raises(ValueError, match='does not fit'):
-        perceptual_loss(tmp_path/'vgg.safetensors')
+        DPLoss(model, perceptual='lpips', weights=tmp_path/'vgg.safetensors')

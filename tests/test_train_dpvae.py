@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 
 from align4gen import vae
 from align4gen.config import TrainConfig
-from align4gen.dpvae import DPVAE, DPLoss, PatchDiscriminator
+from align4gen.dpvae import DPVAE, DPLoss, PatchDiscriminator, hinge_loss
 from align4gen.run import Run
 from align4gen.train import Trainer, clip_gradient, train
 from align4gen.train_dpvae import (DPCore, DPVAEConfig, DPVAERecipe, build_dpvae, dpvae_parser,
-    dpvae_presets, measure, ready_dpvae, train_dpvae)
+    dpvae_presets, measure, ready_dpvae, term_names, train_dpvae)
 
 tiny = dict(clips=32, batch=4, steps=8, critic_width=8, critic_layers=1, lpips=0.,
     adversarial_start=3, checkpoint_every=1, log_every=2, eval_every=4, eval_clips=4,
@@ -144,11 +144,13 @@ def test_one_backward_is_two():
         critic=PatchDiscriminator(8, 2)), torch.rand(2, 8, 3, 16, 16)*2 - 1)
     gradients = lambda: {k: p.grad.clone() for k, p in core.named_parameters()
         if p.grad is not None}
-    sum(w*l for w, l in zip(core.weights, core(clips, clips))).backward()
+    core.total(dict(zip(term_names, core(clips, clips)))).backward()
     one = gradients()
     core.zero_grad()
-    DPLoss.forward(core, clips)[0].backward()
-    core.judge().backward()
+    terms = DPLoss.forward(core, clips)
+    core.total({k: v for k, v in terms.items() if k != 'critic'}).backward()
+    net, x_hat = core.discriminator, core.vae(clips)[0].detach()
+    hinge_loss(net(clips), net(x_hat)).backward()
     two = gradients()
     assert one.keys() == two.keys()
     for k in one: torch.testing.assert_close(one[k], two[k], atol=1e-5, rtol=1e-3)

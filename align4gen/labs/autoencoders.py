@@ -17,7 +17,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 import torch, torch.nn as nn
 from diffusers import AutoencoderKL
-from fastcore.basics import patch
 from safetensors.torch import load_file, save_file
 from .. import encoders, metrics, vae
 from ..config import TrainConfig, kinds, recipes
@@ -101,7 +100,7 @@ def one_channel()->AutoencoderKL: # 16 numbers a frame
 # %% ../../nbs/labs/autoencoders.ipynb #90f85b36
 class FrameCoder(nn.Module):
     "Every frame by itself, where the training loop expects a DP-VAE."
-    temporal_stride = 1
+    stride, temporal_stride = 4, 1
     def __init__(self,
         key:AutoencoderKL, # What learns, all of it
     ):
@@ -126,8 +125,7 @@ class FrameRecipe(DPVAERecipe):
     def build(self):
         c, coder = self.config, FrameCoder(one_channel())
         critic = PatchDiscriminator(c.critic_width, c.critic_layers)
-        return DPCore(coder, c.recon, c.reg, c.disc, c.lpips, c.lpips_weights
-            or None, c.pixel, critic=critic)
+        return DPCore(coder, c.recon, c.reg, c.disc, c.lpips, c.pixel, critic=critic)
     def empty(self): return FrameCoder(one_channel())
     def show(self, average, stem): return {}
     def load(self, folder, state):
