@@ -57,7 +57,7 @@ def test_twice_the_same_bytes_and_the_protocol_in_each(two, tmp_path, capsys):
         'clips'] == 40)
     for name, r in told['results'].items():
         p = r['protocol']
-        assert ({*measures.fields} <= p.keys() and (p['n'], p['clip_length'], p['resolution'],
+        assert ({*measures.protocol_fields} <= p.keys() and (p['n'], p['clip_length'], p['resolution'],
             p['stride']) == (40, 6, '16x16', 1) and p['weights'])
         if name in ('fvd-mini', 'fid-mini'):
             assert ((p['data'], p['seed'], p['n_real'], p['chosen'], p['divisor']) == ('real', 0,
@@ -95,7 +95,7 @@ def test_two_processes_give_what_one_gives(two, tmp_path):
     (['--frames', '16'], 'too short: 6 of the 16'), (['--weights', 'fvd'], 'METRIC=PATH'),
     (['--weights', 'fvd=x.pth'], 'not among the metrics'), (['--n', '1'], 'at least 2'),
     (['--real', 'ucf101:nowhere'], 'there is no nowhere'), (['--metrics', 'fvd,fid,is'],
-    '3 of 3 metrics have no weights'), (['--options', 'splits=1'], 'METRIC.NAME=VALUE'),
+    '3 of 3 metrics cannot be loaded'), (['--options', 'splits=1'], 'METRIC.NAME=VALUE'),
     (['--options', 'fvd-mini.splits=1'], "no option 'splits': it has divisor, extractor"),
     (['--options', 'is.splits=1'], 'not among the metrics'), (['--metrics', 'read-mini'],
     'need the classes'), (['--compare', 'a.json', 'b.json'], 'a.json')])

@@ -3,7 +3,7 @@ import json
 
 import numpy as np, pytest, torch
 
-from align4gen import metrics
+from align4gen import extractors, metrics
 from align4gen.data import MovingDigits
 from align4gen.video import to_float
 from align4gen.labs import faults as lab
@@ -13,7 +13,7 @@ from align4gen.labs.faults import faults, severities
 data = MovingDigits('test', n=60, seed=5)
 clean, labels = to_float(data.videos), data.labels
 each_fault = pytest.mark.parametrize('name', [*faults])
-judge = metrics.encoder_extractor('mini_supervised')
+judge = extractors.encoder_extractor('mini_supervised')
 
 
 @each_fault

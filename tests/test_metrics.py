@@ -5,14 +5,14 @@ from safetensors.torch import load_file, save_file
 from torchmetrics.functional.image import (peak_signal_noise_ratio,
     structural_similarity_index_measure)
 from torchmetrics.image.fid import _compute_fid
-from align4gen import metrics
+from align4gen import extractors, metrics
 from align4gen.data import MovingDigits
 from align4gen.video import to_float
 from align4gen.weights import fingerprint
 
 # weights from outside
-needed = {'fvd', 'fvd-i3d', 'fid', 'is', 'lpips'}
-ours = [n for n in metrics.list() if n not in needed | {'clip'}]
+needed = {'fvd', 'fvd-i3d', 'fid', 'is', 'clip', 'lpips'}
+ours = [n for n in metrics.registry if n not in needed]
 
 @pytest.fixture(scope='module')
 def clips():
@@ -32,17 +32,45 @@ def measure(name, clips, index=None, **options):
     if m.needs == 'real': m.update(clips[0], real=True)
     return see(m, clips[1], clips, index)
 
-def test_psnr_and_ssim_are_torchmetrics_frame_by_frame(clips):
-    a, b, _ = clips
-    frames = [(x[None], y[None]) for x, y in zip(b[:3].flatten(0, 1), a[:3].flatten(0, 1))]
-    for name, theirs in (('psnr', lambda x, y: peak_signal_noise_ratio(x, y, data_range=2.)),
-            ('ssim', lambda x, y: structural_similarity_index_measure(x, y, data_range=2.))):
-        want = torch.stack([theirs(x, y) for x, y in frames]).mean().item()
-        assert (metrics.load(name).update(b[:3], a[:3]).compute().value == pytest.approx(want,
-            rel=1e-4))
+def to_theirs(videos):
+    "Frames in the convention of torchmetrics and scikit-image: n 3 h w in [0, 1]."
+    return (videos.flatten(0, 1) + 1)/2
+
+def test_psnr_and_ssim_are_torchmetrics_in_its_convention(clips):
+    a, b = (to_theirs(v[:3]) for v in clips[:2])
+    frames = [(x[None], y[None]) for x, y in zip(b, a)]
+    for name, theirs in (('psnr', peak_signal_noise_ratio),
+            ('ssim', structural_similarity_index_measure)):
+        want = torch.stack([theirs(x, y, data_range=1.) for x, y in frames]).mean()
+        ours = metrics.load(name).update(clips[1][:3], clips[0][:3]).compute()
+        assert ours.value == pytest.approx(want.item(), abs=1e-4)
+
+def pictures():
+    "Two pictures, n t c h w in [-1, 1], from a formula: another program can draw them."
+    y, x = torch.meshgrid(torch.arange(192.), torch.arange(256.), indexing='ij')
+    one = torch.stack([(x/9).sin(), (y/7).cos(), ((x + 2*y)/23).sin()])*.8
+    other = (one + .05*((3*x + 5*y)/4).sin() + .05).clamp(-1, 1)
+    return one[None, None], other[None, None]
+
+def test_psnr_and_ssim_are_those_of_scikit_image():
+    """Computed once by scikit-image 0.26.0 from the pictures as h w 3 in [0, 1]: psnr with
+    data_range=1; ssim with gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+    data_range=1, channel_axis=2 (it leaves out the border of 5 pixels)."""
+    one, other = pictures()
+    assert metrics.psnr(one, other).item() == pytest.approx(30.27999, abs=1e-4)
+    assert metrics.ssim(one, other).item() == pytest.approx(.91310, abs=1e-3)
+
+@pytest.mark.parametrize('x, y, want', [(128/255, 132/255, .9995), (0., 1., .0001), (.5, .5, 1.)])
+def test_ssim_of_flat_greys_is_its_luminance(x, y, want):
+    flat = lambda v: torch.full((1, 1, 3, 32, 32), 2*v - 1)
+    assert metrics.ssim(flat(x), flat(y)).item() == pytest.approx(want, abs=1e-4)
+
+def test_ssim_of_noise_and_its_negative():
+    v = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0))*2 - 1
+    assert metrics.ssim(v, -v).tolist() == pytest.approx([-.966]*2, abs=2e-3)
 
 def test_frechet_is_torchmetrics_formula(clips):
-    eyes = metrics.encoder_extractor('mini_supervised', per='frame')
+    eyes = extractors.encoder_extractor('mini_supervised', per='frame')
     x, y = (eyes(v).double() for v in clips[:2])
     theirs = _compute_fid(x.mean(0), torch.cov(x.T), y.mean(0), torch.cov(y.T)).item()
     assert measure('fid-mini', clips).compute().value == pytest.approx(theirs, rel=1e-5)
@@ -65,7 +93,7 @@ def test_two_processes_are_one(name, clips):
 def test_protocol_is_whole_and_survives_a_file(name, clips, tmp_path):
     r = measure(name, clips, data='Moving Digits', split='test', stride=1, seed=3).compute()
     p = r.protocol
-    assert ({*metrics.fields} <= p.keys() and all(v is None or isinstance(v, (str, int, float))
+    assert ({*metrics.protocol_fields} <= p.keys() and all(v is None or isinstance(v, (str, int, float))
         for v in p.values()))
     assert ((p['data'], p['split'], p['n'], p['clip_length'], p['stride'], p['resolution'],
         p['seed']) == ('Moving Digits', 'test', 48, 6, 1, '16x16', 3))
@@ -130,7 +158,8 @@ def test_real_videos_only_where_they_are_needed(clips):
 @pytest.mark.parametrize('name', sorted(needed))
 def test_missing_weights_are_one_error(name, tmp_path):
     for weights in (None, tmp_path/'nothing.pth'):
-        with pytest.raises(FileNotFoundError, match=f"{name} needs weights.*metrics.load"):
+        with pytest.raises((ValueError, FileNotFoundError),
+                match=f"{name} needs weights.*--weights {name}=PATH"):
             metrics.load(name, weights=weights)
 
 def test_inception_score_is_torchmetrics_formula():
@@ -142,7 +171,7 @@ def test_inception_score_is_torchmetrics_formula():
 def small_videomae(tmp_path):
     "A checkpoint with the published names and random weights."
     torch.manual_seed(0)
-    m = metrics.VideoMAE2(64, 2, 4)
+    m = extractors.VideoMAE2(64, 2, 4)
     state = {}
     for k, v in m.state_dict().items():
         if k.endswith('qkv.bias'):
@@ -179,11 +208,11 @@ def test_fvd_is_cd_fvds_network(tmp_path):
     data = MovingDigits('test', n=2, frames=16).videos
     with torch.no_grad():
         want = model.forward_features(preprocess_videomae(data.permute(0, 1, 3, 4, 2).numpy()))
-    assert torch.allclose(metrics.videomae2_extractor(path, dim=64, depth=2,
+    assert torch.allclose(extractors.videomae2_extractor(path, dim=64, depth=2,
         heads=4)(to_float(data)), want, atol=1e-5)
 
 def inception_file(tmp_path):
-    torch.manual_seed(0); net = metrics.FidInception().model
+    torch.manual_seed(0); net = extractors.FidInception().model
     for m in net.modules():
         if isinstance(m, torch.nn.BatchNorm2d):
             m.running_mean.normal_(0, .1); m.running_var.uniform_(.5, 1.5)
@@ -203,12 +232,12 @@ def test_fid_is_torch_fidelitys_network(tmp_path, clips):
     path = inception_file(tmp_path)
     frames = clips[0][:1, :2]
     net = theirs('i', ['2048'], feature_extractor_weights_path=str(path))
-    x = F.interpolate(metrics.as_bytes(frames)[0], (299, 299), mode='bilinear', align_corners=False,
+    x = F.interpolate(extractors.as_bytes(frames)[0], (299, 299), mode='bilinear', align_corners=False,
         antialias=True)
     # already 299: its own resize does nothing
     with torch.no_grad(): want = net(x.round().byte())[0]
-    eyes = metrics.inception_extractor(path)
-    got = metrics.FidInception()
+    eyes = extractors.inception_extractor(path)
+    got = extractors.FidInception()
     got.model.load_state_dict(torch.load(path, weights_only=True))
     got.eval()
     with torch.no_grad(): assert torch.allclose(got((x.round() - 128)/128), want, atol=1e-4)

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 from torchvision.transforms.v2.functional import gaussian_blur
 from tqdm.auto import tqdm
-from .. import encoders, metrics
+from .. import encoders, extractors, metrics
 from ..data import MovingDigits
 from ..files import replace_file, write_json, write_table
 from ..video import to_float
@@ -255,10 +255,10 @@ def collapse(videos:torch.Tensor, severity:float, generator:torch.Generator,
 # %% ../../nbs/labs/faults.ipynb #12b40c82
 def steps_extractor(
     name:str='mini_croco', # An encoder
-)->metrics.Extractor: # n t c h w -> n d
+)->extractors.Extractor: # n t c h w -> n d
     """How far an encoder's tokens move from frame to frame, channel by channel, on
     average over places and times."""
-    encoder, eyes = encoders.load(name), metrics.encoder_extractor(name)
+    encoder, eyes = encoders.load(name), extractors.encoder_extractor(name)
     def run(videos):
         tokens = encoder(videos)
         return (tokens[:, 1:] - tokens[:, :-1]).abs().mean((1, 2))
