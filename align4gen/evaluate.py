@@ -644,10 +644,10 @@ def build_metrics(
         try:
             built[n] = measures.load(n, weights.get(n), **({} if device is None
                 else dict(device=device)), **options.get(n, {}))
-        except OSError as e: missing.append(e)
+        except (OSError, ValueError) as e: missing.append(e)
     if len(missing) > 1:
-        raise FileNotFoundError(
-            f'{len(missing)} of {len(names)} metrics have no weights. '
+        raise ValueError(
+            f'{len(missing)} of {len(names)} metrics cannot be loaded. '
             + '. '.join(map(str, missing)))
     if missing: raise missing[0]
     return built
