@@ -15,8 +15,9 @@ import torch
 from fastcore.basics import patch
 from safetensors.torch import load_file
 from .checkpoint import read_checkpoint, write_checkpoint
-from .config import read_config, recipes
+from .config import presets, read_config, recipes
 from .files import append_row, read_columns, write_json
+from .plugins import load_plugins
 from .weights import weights_folder
 from .vdit import load_latte
 
@@ -93,12 +94,23 @@ def example_run(
         raise ValueError(f'no example run {name!r}: there are {", ".join(there)}')
     return Run(home/name)
 
+# %% ../nbs/library/run.ipynb #da0fd9a8
+def run_name(
+    config, # What to run
+)->str: # Name of its folder
+    "Its name; or its preset's, if that says what is trained; or data set and model."
+    if config.name: return config.name
+    kind, values = presets.things.get(config.preset, (type(config), {}))
+    usual = kind(**values)
+    same = (config.data, config.model_name) == (usual.data, usual.model_name)
+    return config.preset if same else f'{config.data}-{config.model_name}'
+
 # %% ../nbs/library/run.ipynb #054b30cf
 def new_run(
     config, # What to run: a TrainConfig, or another kind's
 )->Path: # A fresh folder with config.json in it
     "Make the run's folder; a name that is taken gets a number."
-    base, i = Path(config.out)/(config.name or config.preset), 1
+    base, i = Path(config.out)/run_name(config), 1
     base.parent.mkdir(parents=True, exist_ok=True)
     path = base
     while True:
@@ -106,7 +118,8 @@ def new_run(
             path.mkdir()
             break
         except FileExistsError: i, path = i+1, base.with_name(f'{base.name}-{i+1}')
-    write_json(path/'config.json', dict(kind=config.kind) | asdict(config))
+    about = dict(kind=config.kind, plugins=load_plugins())
+    write_json(path/'config.json', about | asdict(config))
     return path
 
 # %% ../nbs/library/run.ipynb #9ff8951f

@@ -5,33 +5,33 @@
 # %% auto #0
 __all__ = ['Recipe', 'build_model', 'build_objective', 'build_alignment', 'Aligned', 'learning_rate', 'average_decay',
            'update_average', 'draw_step', 'VDiTRecipe', 'denoising_loss', 'make_accelerator', 'Trainer', 'fit',
-           'run_config', 'train', 'command_line', 'parser', 'align4gen_train', 'obey']
+           'run_config', 'train', 'align4gen_train']
 
 # %% ../nbs/08_train.ipynb #b66a534c
-import argparse, importlib.util, json, math, os, signal, sys, time
+import argparse, importlib.util, json, math, os, shutil, signal, sys, time
 from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from functools import cached_property
 from pathlib import Path
 import torch, torch.nn as nn
 from fastcore.basics import patch
-from fastcore.docments import docments
 from tqdm.auto import tqdm
-from . import cost, encoders
+from . import encoders, vae
 from .align import Alignment
 from align4gen.checkpoint import (deterministic, gather, load_newest,
     save_checkpoint)
-from .config import (TrainConfig, autocast, check_config, choices, fill,
-    make_config, presets, recipes, reads_prompts, resolve_machine, teacher_names)
+from .config import (TrainConfig, check_fields, field_help, fill, groups,
+    make_config, plans, presets, recipes, teacher_names)
+from .datasets import sources as data_sets
 from .files import append_row, trim_log, write_json
 from .encoders import accuracy
 from .objectives import Diffusion, Flow, drop_labels
 from .run import (Clock, Run, catch_signals, load_start, machine,
     markdown_table, new_run, plot_curves)
 from .sample import condition_of, sample, save_samples
-from .source import (Batch, Frozen, count_classes, held_out, load_vae,
-    open_data, open_source, share)
-from .vae import latent_shape
+from .plugins import load_plugins
+from .source import (Batch, autocast, count_classes, held_out, load_frozen,
+    load_vae, open_clips, open_source, process_slice, vae_weights)
 from .vdit import VDiT, vdit
 
 # %% ../nbs/08_train.ipynb #c99700b7
@@ -48,6 +48,8 @@ class Recipe:
         self.net = None # from build, as the trainer wrapped it
     @property
     def model(self)->nn.Module: return self.net.model # What the run is for
+    # ValueError for what cannot be; files=False: a plan, whose files may come later
+    def check(self, files:bool=True): pass
     # everything that learns, behind one forward that gives the terms of the loss
     def build(self)->nn.Module: raise NotImplementedError
     # names of weights, in groups whose gradients are clipped each by itself
@@ -55,7 +57,7 @@ class Recipe:
     # what must be in the run's folder before the first step
     def write(self, folder:Path): pass
     # (source of batches, held-out clips for measure or None)
-    def sources(self, folder:Path, progress:bool)->tuple: raise NotImplementedError
+    def sources(self, progress:bool)->tuple: raise NotImplementedError
     # what the net's forward is given for a batch; rows of all are cut alike
     def inputs(self, batch:Batch, step:int)->tuple: raise NotImplementedError
     def loss(self, terms:tuple)->torch.Tensor: return sum(terms)
@@ -70,6 +72,7 @@ class Recipe:
     # the model in a run's folder, from its weights
     def load(self, folder:Path, state:dict)->nn.Module: raise NotImplementedError
     def vae(self, run:Run): return None # What decodes the samples of a run
+    def count_classes(self)->int: return 0 # Of the labels in the data
     def card(self, run:Run, name:str)->str: return '' # Its README.md
     def words(self)->list: return [] # What is special about this model
     def advice(self)->str: return '' # If the loss is no longer a number
@@ -88,7 +91,7 @@ def latents_of(
     config:TrainConfig, # The run
 )->dict: # in_channels, input_size, frames
     "The shape of a clip's latents; ValueError if its frames do not fit the VAE."
-    channels, stride, every = latent_shape(config.vae, config.vae_weights)
+    channels, stride, every = vae.latent_shape(config.vae, vae_weights(config))
     if config.resolution % stride:
         raise ValueError(
             f'resolution={config.resolution} should be a multiple of {stride}, '
@@ -192,26 +195,28 @@ def draw_step(
 class VDiTRecipe(Recipe):
     "V-DiT, aligned with frozen teachers if there are any (Align4Gen)."
     columns = dict(denoise='denoising loss', cosine='alignment cosine')
-    beside, labels = 'alignment', None
+    beside, labels, reads = 'alignment', None, ''
     @cached_property
     def objective(self)->Flow|Diffusion: return build_objective(self.config)
     @cached_property
     def decoder(self): return load_vae(self.config)
     def vae(self, run): return self.decoder
+    def count_classes(self): return count_classes(self.config)
     def build_model(self)->VDiT: return build_model(self.config)
     def build(self)->Aligned:
         c, model = self.config, self.build_model()
         net = Aligned(model, build_alignment(c, model), self.objective)
         if c.start: load_start(model, c.start)
         # labels are dropped by inputs
-        model.label_dropout, model.checkpointing = 0., c.checkpointing == 'yes'
+        model.label_dropout, model.checkpointing = 0., c.checkpointing
         compile_parts(c.compile, net, model.blocks)
         return net
-    def sources(self, folder, progress):
+    def check(self, files=True): check_vdit(self.config, files)
+    def sources(self, progress):
         c, grid, at = self.config, self.model.x_embedder.grid_size, self.device
-        clips = (held_out(c, Frozen(replace(c, gamma=0.), grid, at), at)
-            if c.eval_every else None)
-        return open_source(c, grid, at, folder, progress), clips
+        frozen = load_frozen(c, grid, at, teachers=False) if c.eval_every else None
+        clips = held_out(c, frozen, at) if c.eval_every else None
+        return open_source(c, grid, at, progress), clips
     def inputs(self, batch, step):
         drawn = draw_step(self.config, step, self.objective, batch.mean.shape[1:],
             self.device)
@@ -314,12 +319,12 @@ def denoising_loss(
 def judge_samples(
     recipe:VDiTRecipe, # At the last step
     average:VDiT, # The weight average
-)->dict: # read_rightly_guidance_G; empty without a judge
+)->dict: # accuracy_guidance_G; empty without a judge
     "The held-out classifier's accuracy on 200 clips, with and without guidance."
     c, labels, found = recipe.config, torch.arange(200) % 10, {}
     for g in sorted({1., c.guidance}) if c.judge else ():
         videos = sample_average(recipe, average, 200, g, c.seed+1)
-        found[f'read_rightly_guidance_{g:g}'] = accuracy(videos, labels, c.judge)
+        found[f'accuracy_guidance_{g:g}'] = accuracy(videos, labels, c.judge)
     return found
 
 # %% ../nbs/08_train.ipynb #623e7a91
@@ -347,7 +352,7 @@ class Trainer:
         self.config, self.step, self.skipped, self.window = config, 0, 0, []
         self.accelerator = a = accelerator or make_accelerator()
         self.device, world = a.device, a.num_processes
-        rows = share(config.batch, a.process_index, world)
+        rows = process_slice(config.batch, a.process_index, world)
         if config.batch % (world * config.accumulate):
             raise ValueError(
                 f'batch={config.batch} should be a multiple of {world} processes '
@@ -580,8 +585,8 @@ def report(
     "Tell the reader what came out and where it is."
     for k, v in summary['files'].items(): print(f'{k:>8}: {v}')
     for k, v in summary.items():
-        if k.startswith('read_rightly'):
-            print(f'a held-out classifier reads {v:.0%} of 200 clips rightly '
+        if k.startswith('accuracy'):
+            print(f'accuracy of a held-out classifier on 200 clips: {v:.0%} '
                 f'(guidance {k.rsplit("_", 1)[1]})')
         elif k not in ('step', 'files', 'machine', 'seconds'):
             print(f'{k:>8}: {v:.4g}')
@@ -610,11 +615,11 @@ def vdit_card(
     kind:str, # The class
 )->str: # Markdown, with the Hub's header
     "A model card, from what the run's folder says."
-    c, usual = run.config, asdict(TrainConfig())
+    c, usual = run.config, asdict(type(run.config)())
     needed = (('', 'vae'), ('.objectives', type(run.objective).__name__),
         ('.sample', 'sample'), (f'.{module}', kind))
     imports = '\n'.join(f'from align4gen{m} import {what}' for m, what in needed)
-    weights = f", '{c.vae_weights}'" if c.vae_weights else ''
+    weights = f", '{vae_weights(c)}'" if vae_weights(c) else ''
     changed = {k: f'`{v!r}`' for k, v in asdict(c).items()
         if v != usual.get(k) and k not in ('out', 'name', 'root', 'cache')}
     rows = markdown_table(changed) or '| | all as the preset `digits` |'
@@ -643,13 +648,12 @@ def card_text(
 )->str: # Two sentences
     "What a model card says in words."
     c, names = run.config, ', '.join(teacher_names(run.config))
-    reads = ('text-to-' if reads_prompts(c) else 'class-conditional ' if c.classes
-        else '')
+    reads = 'class-conditional ' if c.classes else run.recipe.reads
     aligned = f'aligned with {names} (Align4Gen)' if names else 'without alignment'
     return (f'A {reads}video diffusion transformer, trained for {run.step:,} steps '
         f'({c.objective}), {aligned}.\n'
         f'It makes latents of `{c.vae}` (weights: '
-        f'{c.vae_weights or "shipped or random"}), {c.frames} frames at '
+        f'{vae_weights(c) or "shipped"}), {c.frames} frames at '
         f'{c.resolution} pixels. These are the weights of the average over '
         f'training (EMA {c.ema}).')
 
@@ -661,104 +665,94 @@ def card_figures(
     file = run.path/'summary.json'
     summary = json.loads(file.read_text()) if file.exists() else {}
     found = {k.replace('_', ' '): f'{v:.1%}' for k, v in summary.items()
-        if k.startswith('read_rightly')}
+        if k.startswith('accuracy')}
     return f'\n| measured | |\n|---|---|\n{markdown_table(found)}\n' if found else ''
 
-# %% ../nbs/08_train.ipynb #6f68121d
-def data_found(
-    config:TrainConfig, # With classes known
-)->str: # One line
-    "What lies in the data set, without opening a single video."
-    if config.data == 'digits' and not config.cache:
-        return f'Moving Digits, {config.clips:,} clips, drawn on the spot'
-    if (not config.cache and not Path(config.root).is_dir() or not config.root
-            and not config.cache):
-        return f'{config.data}: no folder yet (root={config.root!r})'
-    data = open_data(config)
-    return (f'{config.cache or config.root}: {len(data):,} '
-        f'{"cached clips" if config.cache else "videos"}, '
-        f'{config.classes or "no"} classes')
+# %% ../nbs/08_train.ipynb #d9216586
+def check_vdit(
+    config:TrainConfig, # Its fields checked
+    files:bool=True, # Look at the disk too; a plan need not have its data yet
+):
+    "ValueError for a network that is not there, or data that cannot be."
+    c = config
+    vae.check_weights(c.vae, vae_weights(c))
+    for name in teacher_names(c):
+        foreign = encoders.find(name).hub or '=' in c.weights
+        if not c.cache: encoders.check_weights(name, c.weights if foreign else None)
+    if c.judge and not hasattr(encoders.find(c.judge).wrap, 'classify'):
+        raise ValueError(f'judge={c.judge!r} is an encoder that cannot classify')
+    if c.judge and c.data != 'digits':
+        raise ValueError(f"judge={c.judge!r} reads Moving Digits only: leave it empty "
+            f"('') for data={c.data!r}")
+    if c.cache and c.vae == 'dpvae' and teacher_names(c):
+        raise ValueError("vae=dpvae: a cache holds teachers' features of every frame, "
+            'and a latent here holds several frames; leave cache empty')
+    if c.eval_every and not c.root and c.data != 'digits':
+        raise ValueError('eval_every needs root: held-out clips are read from the data '
+            'set itself')
+    check_data(c, files, c.cache)
 
-# %% ../nbs/08_train.ipynb #bfa48ae4
-def to_come(
-    config:TrainConfig, # Of a plan
-)->bool: # Its DP-VAE is not there yet
-    """'' is the miniature, which comes with the package, unless the model is not
-    ours."""
-    if config.vae != 'dpvae': return False
-    return (not (Path(config.vae_weights)/'config.json').is_file()
-        if config.vae_weights else reads_prompts(config))
-
-# %% ../nbs/08_train.ipynb #b197926a
-def planned_latents(
-    config:TrainConfig, # Its DP-VAE may not be there yet
-)->tuple: # (channels, stride, temporal_stride, words about it)
-    """The shape of the latents; a DP-VAE that is not there yet is taken to be the
-    paper's, on Stable Diffusion 3's autoencoder."""
-    if to_come(config):
-        return (16, 8, 4,
-            "DP-VAE on SD3's autoencoder, no folder yet "
-            f"(vae_weights={config.vae_weights!r})")
-    return (*latent_shape(config.vae, config.vae_weights),
-        f'{config.vae} {config.vae_weights}'.strip())
-
-# %% ../nbs/08_train.ipynb #e35f589f
-def dry_run(
-    config:TrainConfig, # With nothing left at 'auto'
-    processes:int=1, # That will share the batch
-)->str: # Several lines
-    "What a run would be and cost; nothing is computed and nothing written."
-    c, (channels, stride, every, latents) = config, planned_latents(config)
-    here = c.image in ('sd3', 'sd3-tiny') or (Path(c.image)/'transformer').is_dir()
-    size = (c.size if c.model == 'vdit' else 'image-mini' if not reads_prompts(c)
-        else c.image if here else 'sd3')
-    # not a laptop's price for a run that no laptop makes
-    device = None if torch.cuda.is_available() or c.data == 'digits' else 'H200'
-    online = c.data != 'digits' and not c.cache
-    estimate = cost.estimate(size, c.batch, c.steps, device=device, gpus=processes,
-        online=online, vae=(c.vae_weights if c.vae == 'dpvae' and c.vae_weights
-        and not to_come(c) else c.vae) if online else None,
-        precision=c.precision, checkpointing=c.checkpointing == 'yes',
-        accumulate=c.accumulate, video_share=c.video_share, in_channels=channels,
-        input_size=c.resolution//stride,
-        frames=-(-c.frames//every), num_classes=c.classes or None,
-        teachers=tuple(teacher_names(c)), fusion=c.fusion,
-        mapper_hidden=c.mapper_hidden, mapper_layers=c.mapper_layers,
-        conversion=c.conversion, patchify=c.patchify)
-    words = (f'text        {c.text or "no embeddings yet (text=)"}; captions: '
-        f'{c.captions or "what the data says itself"}\n' if reads_prompts(c)
-        else '')
-    if reads_prompts(c) and not here:
-        words += (f'image       no folder {c.image} yet: planned as Stable '
-            'Diffusion 3 medium\n')
-    return (f'data        {data_found(c)}; {c.frames} frames of {c.resolution} '
-        f'px\nlatents     {latents}\n{words}{estimate}')
+# %% ../nbs/08_train.ipynb #294bc03e
+def check_data(
+    config:TrainConfig, # Its fields checked; of another kind too
+    files:bool=True, # Look at the disk too
+    cache:str='', # In the place of a folder
+):
+    "ValueError if the data cannot be what is asked for."
+    c = config
+    if c.data == 'digits':
+        if not 16 <= c.resolution <= 64:
+            raise ValueError(
+                f'resolution={c.resolution}: Moving Digits have 16 to 64 pixels')
+        if c.clips < 1: raise ValueError(f'clips={c.clips} should be at least 1')
+        if c.batch > c.clips:
+            raise ValueError(f'batch={c.batch} is more than clips={c.clips}')
+        return
+    if c.data not in data_sets:
+        raise ValueError(f'data={c.data!r} is not one of digits, '
+            f'{", ".join(data_sets)}')
+    if files and not (c.root or cache):
+        raise ValueError(
+            f'data={c.data!r} needs root, the folder with its files, or cache, a '
+            'folder made by align4gen_cache')
+    if files and c.root and not Path(c.root).exists():
+        raise ValueError(f'root={c.root!r} is not a folder')
 
 # %% ../nbs/08_train.ipynb #e64cfb73
 def ready_config(
-    preset_or_config:str|TrainConfig='digits', # Name of a preset, or a TrainConfig
-    **overrides, # Any field of TrainConfig
+    preset_or_config:str|TrainConfig='digits', # Name of a preset, or a config
+    files:bool=True, # False: a plan, whose folders may come later
+    presets=presets, # Where the name is looked up
+    **overrides, # Any field of the config
 )->TrainConfig: # Nothing left open
     """A checked config with every 'auto' answered, also how many classes the data
     has."""
-    config = resolve_machine(make_config(preset_or_config, **overrides))
+    config = check_fields(fill(preset_or_config, overrides, presets))
+    config = resolve_machine(config)
+    recipe = recipes.find(config.kind)(config)
+    recipe.check(files)
     # an error now is better than one later
-    if config.eval_every and config.data != 'digits':
-        open_data(config, split='test')
-    return (config if config.classes >= 0 else replace(config,
-        classes=count_classes(config)))
+    if files and config.eval_every: open_clips(config, 'test')
+    if getattr(config, 'classes', 0) >= 0: return config
+    there = files or config.data == 'digits' or config.root or config.cache
+    return replace(config, classes=recipe.count_classes() if there else 0)
 
-# %% ../nbs/08_train.ipynb #8f1e08f7
-def planned_config(
-    preset_or_config:str|TrainConfig='digits', # Name of a preset, or a TrainConfig
-    **overrides, # Any field of TrainConfig
-)->TrainConfig: # Nothing left open
-    """As `ready_config`, for `dry_run`: folders that do not exist yet may be named
-    or left out."""
-    config = resolve_machine(check_config(fill(TrainConfig, presets,
-        preset_or_config, overrides), files=False))
-    return (config if config.classes >= 0 else replace(config,
-        classes=count_classes(config)))
+# %% ../nbs/08_train.ipynb #df96b155
+def resolve_machine(
+    config:TrainConfig, # With 'auto' in places
+)->TrainConfig: # Without
+    """Decide what 'auto' means here: the answer is written down, so that a resumed
+    run computes the same way."""
+    cuda, precision, how = torch.cuda.is_available(), config.precision, config.compile
+    if precision == 'auto':
+        fast = (cuda or torch.cpu._is_avx512_bf16_supported()
+            or torch.cpu._is_amx_tile_supported())
+        precision = 'bf16' if fast else 'fp32'
+    if how == 'auto':
+        can = cuda or shutil.which('g++') or shutil.which('clang++')
+        worth = can and config.steps >= 500
+        how = ('blocks' if cuda else 'whole') if worth else 'no'
+    return replace(config, precision=precision, compile=how)
 
 # %% ../nbs/08_train.ipynb #85d39199
 def same_everywhere(
@@ -779,10 +773,10 @@ def run_config(
     finish."""
     start, a = time.time(), make_accelerator(config.tracker, resume or config.out)
     trainer, first = Trainer(config, a), a.is_main_process
+    source, clips = trainer.recipe.sources(progress and first)
     path = str(resume or (new_run(config) if first else ''))
-    path = Path(same_everywhere(a, path))
+    path = source.folder = Path(same_everywhere(a, path))
     if first: trainer.recipe.write(path)
-    source, clips = trainer.recipe.sources(path, progress and first)
     load_newest(trainer, path)
     for name in ('log.csv', 'eval.csv'):
         if first: trim_log(path/name, trainer.step)
@@ -823,52 +817,76 @@ def train(
 # %% ../nbs/08_train.ipynb #91403f01
 def command_line(
     command:str, # Its name
-    kind:type, # A dataclass of settings, all with defaults
-    choices:dict, # Field to what it may be
+    kind:type, # A config's class
+    presets:list, # Names
     **about, # description, epilog
 )->argparse.ArgumentParser: # With one option per field
     "A command line made from a dataclass and its comments: nothing is said twice."
-    p = argparse.ArgumentParser(command, argument_default=argparse.SUPPRESS,
-        **about)
-    p.add_argument('--resume', metavar='RUN',
-        help='go on with a stopped run, for example runs/digits; takes no other '
-            'option')
-    said, usual = docments(kind), kind()
-    for f in fields(kind):
-        extra = (dict(choices=choices[f.name]) if f.name in choices
-            else dict(metavar=f.type.__name__.upper()))
-        p.add_argument(f'--{f.name}', type=f.type,
-            help=f'{said[f.name]} (default: {getattr(usual, f.name)!r})'.replace(
-            '%', '%%'), **extra)
+    p = argparse.ArgumentParser(command, argument_default=argparse.SUPPRESS, **about)
+    p.add_argument('--resume', metavar='RUN', help='go on with a stopped run, for '
+        'example runs/digits; takes no other option')
+    p.add_argument('--plugin', action='append', default=[], metavar='FILE',
+        help='a Python file or module that registers your own names')
+    said, usual, by = field_help(kind), kind(), {f.name: f for f in fields(kind)}
+    for title, names in groups(kind).items():
+        group = p.add_argument_group(title)
+        for n in names:
+            extra = dict(choices=presets) if n == 'preset' else option(by[n].type)
+            text = f'{said[n]} (default: {getattr(usual, n)!r})'.replace('%', '%%')
+            group.add_argument(f'--{n}', help=text, **extra)
     return p
 
+# %% ../nbs/08_train.ipynb #7873ff5e
+def option(
+    kind, # Of a field: a type, Literal or bool|None
+)->dict: # For argparse
+    "How a field is read from a command line."
+    if args := getattr(kind, '__args__', ()):
+        if bool not in args: return dict(choices=args)
+    elif kind is not bool: return dict(type=kind, metavar=kind.__name__.upper())
+    words = dict(yes=True, no=False) | (dict(auto=None) if args else {})
+    def read(word):
+        if word in words: return words[word]
+        raise argparse.ArgumentTypeError(f'{word!r} should be one of {[*words]}')
+    return dict(type=read, metavar='|'.join(words))
+
 # %% ../nbs/08_train.ipynb #df589530
-def parser()->argparse.ArgumentParser: # One option per field of TrainConfig
-    "The command line of `align4gen_train`."
-    p = command_line('align4gen_train', TrainConfig, dict(choices,
-        preset=[*presets]),
+def parser(
+    kind:type=TrainConfig, # Whose options
+)->argparse.ArgumentParser: # One option per field
+    "The command line of align4gen_train."
+    p = command_line('align4gen_train', kind, presets.names(),
         epilog='example: align4gen_train --gamma 0 --name baseline',
-        description='Train a video diffusion transformer aligned with frozen '
-            'vision encoders. With no option it runs the preset "digits": a few '
-            'minutes on two CPU cores.')
+        description='Train a video diffusion transformer aligned with frozen vision '
+            'encoders. With no option it runs the preset "digits": a few minutes on '
+            'two CPU cores.')
     p.add_argument('--dry_run', action='store_true',
-        help='say what the run would be and cost, and do nothing; folders may '
-            'still be missing')
+        help='print what the run would be and cost; folders may still be missing')
+    p.add_argument('--device', help='of a plan: cpu, h100, ... (default: this one)')
+    p.add_argument('--gpus', type=int, help='of a plan: how many')
     return p
 
 # %% ../nbs/08_train.ipynb #0864518e
 def align4gen_train(
     argv:list=None, # Arguments; None takes the command line's
 )->int: # Exit status: 0 finished, or saved and stopped by SIGTERM; 130 stopped by Ctrl-C; 1 the loss is no longer a number; bad input exits with 2
-    "The command: `align4gen_train --help` explains every option."
-    p = parser()
+    "The command: align4gen_train --help explains every option."
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument('--preset', default='digits')
+    first.add_argument('--plugin', action='append', default=[])
+    known = first.parse_known_args(argv)[0]
+    load_plugins(known.plugin)
+    p = parser(presets[known.preset][0] if known.preset in presets else TrainConfig)
     given = vars(p.parse_args(argv))
+    given.pop('plugin')
     preset, dry = given.pop('preset', 'digits'), given.pop('dry_run', False)
+    device, gpus = given.pop('device', None), given.pop('gpus', None)
     def work():
         if not dry: return train(preset, **given)
-        print(dry_run(Run(given['resume']).config if 'resume' in given
-            else planned_config(preset, **given), int(os.environ.get('WORLD_SIZE',
-            1))))
+        config = (Run(given['resume']).config if 'resume' in given
+            else ready_config(preset, files=False, **given))
+        gpus_ = gpus or int(os.environ.get('WORLD_SIZE', 1))
+        print(plans.find(config.kind)(config, device, gpus_))
     return obey(p, work)
 
 # %% ../nbs/08_train.ipynb #c7861165
@@ -876,7 +894,7 @@ def obey(
     p:argparse.ArgumentParser, # Of the command
     work:callable, # Trains and gives a Run, or None
 )->int: # Exit status
-    "Do what a command line asks for; what is wrong is said in one line."
+    "Do what a command line asks for; an error is one line."
     try: run = work()
     except (ValueError, OSError) as e: p.error(str(e))
     except FloatingPointError as e:

@@ -447,11 +447,11 @@ def profile(a):
 def mini(a):
     """The miniature run, five ways and one: with and without alignment, features cached or
     computed online, eager and compiled."""
-    from align4gen.config import make_config, resolve_machine
+    from align4gen.config import make_config
     from align4gen.data import MovingDigits
     from align4gen.video import to_float
-    from align4gen.source import Batch, Frozen, Memory, batch_index
-    from align4gen.train import Trainer
+    from align4gen.source import Batch, batch_index, load_frozen
+    from align4gen.train import Trainer, resolve_machine
     def cached(trainer, memory):
         stream = memory.batches(0)
         return lambda: trainer.train_step(next(stream))
@@ -469,13 +469,13 @@ def mini(a):
             c = resolve_machine(make_config('digits', clips=512, gamma=gamma, compile=compiled,
                 classes=10))
             trainer = Trainer(c)
-            memory = Memory(c, trainer.model.x_embedder.grid_size, progress=False)
+            memory = trainer.recipe.sources(progress=False)[0]
             kind = 'eager' if compiled == 'no' else 'compiled'
             ways[f'{kind}, {"aligned, cached features" if gamma else "baseline"}'] = cached(trainer,
                 memory)
             if gamma:
                 ways[f'{kind}, aligned, online features'] = online(Trainer(c), memory,
-                    Frozen(c, trainer.model.x_embedder.grid_size), MovingDigits(n=512, frames=c.frames).videos)
+                    load_frozen(c, trainer.model.x_embedder.grid_size), MovingDigits(n=512, frames=c.frames).videos)
     times = {k: [s for s, _ in v] for k, v in take_turns(ways, a).items()}
     base = statistics.median(times['eager, baseline'])
     rows = {k: dict(ms=round(1000*statistics.median(v), 1), ratio=round(statistics.median(v)/base,

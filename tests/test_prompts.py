@@ -11,7 +11,9 @@ from align4gen import cache, datasets, prompts as text
 from align4gen.config import make_config
 from align4gen.data import MovingDigits
 from align4gen.video import write_video
-from align4gen.source import Frozen, Memory, Stored, count_classes, held_out
+from align4gen.source import count_classes, held_out, load_frozen, open_source
+from align4gen.train_videodit import (JointDisk, JointMemory, VideoDiTConfig, VideoDiTRecipe,
+    held_out_prompts, sees_video)
 from align4gen.prompts import (PromptTable, align4gen_text, captions_of, digit_captions,
     embed_captions, load_text, random_encoders, read_captions, read_text, run_captions)
 from align4gen.videodit import Prompt, inflate, sd3
@@ -276,25 +278,28 @@ def test_full_disk(tiny, tmp_path, monkeypatch):
 
 # also where there are no embeddings yet
 def speaking(config, folder, **how):
-    return replace(config, model='videodit', image='sd3-tiny', text=str(folder), **how)
+    return VideoDiTConfig(**vars(config) | dict(image='sd3-tiny', text=str(folder)) | how)
+
+def batches(config, grid):
+    return open_source(config, grid, progress=False, memory=JointMemory, disk=JointDisk)
 
 def plain(**how):
-    return make_config('digits', **dict(clips=32, batch=8, steps=4, teachers='', gamma=0., judge='',
+    return make_config('digits-videodit', **dict(clips=32, batch=8, steps=4, teachers='', gamma=0., judge='',
         precision='fp32', frames=2, eval_clips=8) | how)
 
 
 def test_batches_of_digits(table):
     kept = plain(video_share=.5)
     config = speaking(kept, table.folder)
-    for spoken, labelled in zip(Memory(config, (4, 4), progress=False).batches(0),
-            Memory(kept, (4, 4), progress=False).batches(0)):
+    for spoken, labelled in zip(batches(config, (4, 4)).batches(0),
+            batches(kept, (4, 4)).batches(0)):
         want = table([digit_captions[i] for i in labelled.labels])
         assert (isinstance(spoken.labels, Prompt) and spoken.labels.tokens.equal(want.tokens)
             and spoken.labels.pooled.equal(want.pooled) and spoken.mean.equal(labelled.mean))
-    z, y = held_out(config, Frozen(config, (4, 4)))
-    _, labels = held_out(kept, Frozen(kept, (4, 4)))
+    z, labels = held_out(kept, load_frozen(kept, (4, 4)))
+    y = held_out_prompts(config)
     assert y.pooled.equal(table([digit_captions[i] for i in labels]).pooled) and len(z) == 8
-    assert (count_classes(config), count_classes(kept)) == (0, 10)
+    assert (VideoDiTRecipe(config).count_classes(), count_classes(kept)) == (0, 10)
 
 
 @pytest.mark.parametrize('workers', [0, 1])
@@ -309,19 +314,19 @@ def test_batches_of_files(films, tiny, tmp_path, workers):
         workers=workers, allow_bad=1.)
     config = speaking(config, tmp_path/'t', captions=str(file))
     table = embed_captions(captions_of(config), tiny, tmp_path/'t', words=8, progress=False)
-    stored = Stored(config, (8, 8))
-    assert stored.said.by == 'index' and len(table) == 7
+    stored = batches(config, (8, 8))
+    assert stored.prompts.by == 'index' and len(table) == 7
     for items in stored.loader([[(i, 0) for i in range(3)], [(i, 0) for i in range(3, 6)]]):
-        y = stored.batch(items).labels
+        y = stored.batch(items, 0).labels
         assert y.tokens.equal(table([f'film {stored.data.paths[i].stem}'
             for i in items['index']]).tokens)
         assert 'film 0' not in [f'film {stored.data.paths[i].stem}' for i in items['index']]
     with pytest.raises(FileNotFoundError, match='holds no embeddings'):
-        Stored(speaking(config, tmp_path/'none'), (8, 8))
+        batches(speaking(config, tmp_path/'none'), (8, 8))
     embed_captions(['film 1'], tiny, tmp_path/'one', words=8, progress=False)
     # at the start, not in step 1000
     with pytest.raises(ValueError, match="no embedding of 'film 0' and 4 others"):
-        Stored(speaking(config, tmp_path/'one'), (8, 8))
+        batches(speaking(config, tmp_path/'one'), (8, 8))
 
 
 def test_batches_of_a_cache(films, tiny, tmp_path):
@@ -337,19 +342,19 @@ def test_batches_of_a_cache(films, tiny, tmp_path):
         for p in ds.paths])
     table = embed_captions(['a', 'b', *read_captions(file).values()], tiny, tmp_path/'t', words=8,
         progress=False)
-    first = next(Stored(config, (8, 8)).batches(0)).labels
+    first = next(batches(config, (8, 8)).batches(0)).labels
     files = replace(config, root=str(films), captions=str(file))
-    stored = Stored(files, (8, 8))
+    stored = batches(files, (8, 8))
     items = next(iter(stored.loader([[(i, 0) for i in range(3)]])))
-    assert stored.batch(items).labels.pooled.equal(table([f'film {ds.paths[i].stem}'
+    assert stored.batch(items, 0).labels.pooled.equal(table([f'film {ds.paths[i].stem}'
         for i in items['index']]).pooled)
-    assert (Stored(config, (8, 8)).batch(items).labels.pooled.equal(table([ds.classes[i]
+    assert (batches(config, (8, 8)).batch(items, 0).labels.pooled.equal(table([ds.classes[i]
         for i in items['label']]).pooled) and len(first) == 3)
     with pytest.raises(ValueError, match='give root too'):
         run_captions(replace(config, captions=str(file)))
     write_video(films/'a/9.mp4', MovingDigits(n=1, frames=8, size=32).videos[0])
     with pytest.raises(ValueError, match='other clips than'):
-        Stored(replace(files, captions=''), (8, 8))
+        batches(replace(files, captions=''), (8, 8))
     assert len(made) == 6
 
 
@@ -360,7 +365,7 @@ def test_into_the_model(table):
     model = inflate(sd3(**small), frames=2, input_size=4).train()
     model.label_dropout = 0.
     with torch.no_grad(): model.image.proj_out.weight.normal_(0, .1)
-    y = next(Memory(speaking(plain(), table.folder), (2, 2), progress=False).batches(0)).labels
+    y = next(batches(speaking(plain(), table.folder), (2, 2)).batches(0)).labels
     x, t = torch.randn(8, 2, 16, 4, 4), torch.rand(8)
     dropped = torch.arange(8) % 4 == 1
     kept, part = model(x, t, y), y.drop(dropped)

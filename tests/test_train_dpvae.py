@@ -97,7 +97,7 @@ def test_rotten_step_is_skipped(tmp_path, monkeypatch):
     """Nothing moves, neither weights nor average nor critic nor optimiser; too many in a row end
     the run with advice."""
     trainer = Trainer(ready_dpvae(**tiny))
-    source, _ = trainer.recipe.sources(tmp_path, False)
+    source, _ = trainer.recipe.sources(False)
     batch = next(source.batches(0))
     trainer.step = 3
     trainer.train_step(batch)
@@ -158,7 +158,7 @@ def test_one_backward_is_two():
 
 def test_each_side_is_clipped_by_itself(tmp_path):
     trainer = Trainer(ready_dpvae(**tiny | dict(clip=1e-3)))
-    batch = next(trainer.recipe.sources(tmp_path, False)[0].batches(0))
+    batch = next(trainer.recipe.sources(False)[0].batches(0))
     trainer.step = 3
     trainer.gradient(trainer.recipe.inputs(batch, 3))
     clip_gradient(trainer)

@@ -7,14 +7,14 @@ from einops import rearrange
 from safetensors.torch import load_file
 
 from align4gen import cost, train as training, train_videodit, vae
-from align4gen.config import make_config
+from align4gen.config import plans
 from align4gen.video import to_uint8
 from align4gen.dpvae import DPVAE
 from align4gen.sample import TextToVideo, align4gen_sample, read_samples, sample
-from align4gen.source import Memory, sees_video
+from align4gen.train_videodit import sees_video
 from align4gen.prompts import PromptTable, digit_captions, embed_captions, random_encoders
 from align4gen.run import Run, example_run
-from align4gen.train import Trainer, align4gen_train, dry_run, ready_config, train
+from align4gen.train import Trainer, align4gen_train, ready_config, train
 from align4gen.videodit import VideoDiT, image_kinds, sd3, sd3_tiny
 
 small = dict(clips=32, batch=8, frames=8, compile='no', precision='fp32', sample_every=0, judge='',
@@ -27,7 +27,7 @@ def dp(tmp_path_factory):
     torch.manual_seed(0); made = DPVAE.from_2d(vae.load('mini').model)
     with torch.no_grad():
         for p in made.trainable_parameters(): p.add_(.02*torch.randn_like(p))
-    return dict(vae='dpvae', vae_weights=str(made.save(tmp_path_factory.mktemp('dp'))))
+    return dict(vae='dpvae', weights=f"dpvae={made.save(tmp_path_factory.mktemp('dp'))}")
 
 
 @pytest.mark.parametrize('how', [dict(), dict(conversion='2d+3d'), dict(patchify='3d'),
@@ -67,7 +67,7 @@ def test_latents_of_four_frames(dp, tmp_path):
 def test_image_steps_hold_one_latent(dp):
     config = ready_config('digits-videodit', **{k: v for k, v in small.items() if k != 'progress'}
         | dp | dict(video_share=.5, steps=12))
-    memory = Memory(config, (4, 4), progress=False)
+    memory = Trainer(config).recipe.sources(False)[0]
     assert ([b.mean.shape[1] for b in memory.batches(0)] == [2 if sees_video(config, s) else 1
         for s in range(12)])
     # a resumed run sees the same kinds
@@ -82,14 +82,14 @@ def test_given_away_and_read_again(tmp_path):
 
 
 def test_errors(tmp_path):
-    assert ('1,060,036 = 1,060,036 (image model)' in dry_run(ready_config('digits-videodit',
-        precision='fp32')))
+    assert ('1,060,036 = 1,060,036 (image model)' in plans.find('videodit')(ready_config(
+        'digits-videodit', precision='fp32'), None, 1))
     with pytest.raises(ValueError, match='no file'):
-        train('digits', vae='dpvae', vae_weights=str(tmp_path), out=str(tmp_path), progress=False)
+        train('digits', vae='dpvae', weights=f'dpvae={tmp_path}', out=str(tmp_path), progress=False)
     with pytest.raises(ValueError, match='channels'):
         train('digits-videodit', vae='pixels', out=str(tmp_path), progress=False)
     with pytest.raises(ValueError, match='video_share'):
-        make_config(data='ucf101', cache=str(tmp_path), video_share=.5, judge='')
+        ready_config('digits-videodit', data='ucf101', cache=str(tmp_path), video_share=.5, judge='')
 
 # Stable Diffusion 3, in small: two layers, random weights, made-up embeddings
 
@@ -109,7 +109,7 @@ def words(embedded, tmp_path):
     return dict(image='sd3-tiny', text=embedded[1], frames=6, guidance=2., out=str(tmp_path/'runs'))
 
 
-ways = {'2d->3d, pieces': dict(patchify='3d', accumulate=2, checkpointing='yes'),
+ways = {'2d->3d, pieces': dict(patchify='3d', accumulate=2, checkpointing=True),
     '2d+3d': dict(conversion='2d+3d'), 'aligned': dict(teachers='mini_mae', gamma=.5,
     align_block=1)}
 
@@ -151,7 +151,7 @@ def trainer(words, **changes):
 
 def test_a_tenth_of_the_prompts_is_dropped(words):
     t = trainer(words, clips=512, batch=512, video_share=1.)
-    batch = next(training.open_source(t.config, t.model.x_embedder.grid_size, t.device).batches(0))
+    batch = next(t.recipe.sources(False)[0].batches(0))
     y = t.recipe.inputs(batch, 0)[2]
     gone = (y.tokens == 0).flatten(1).all(1)
     assert .05 < gone.float().mean() < .15 and torch.equal(gone, (y.pooled == 0).all(1))
@@ -162,8 +162,7 @@ def test_the_loss_knows_which_way_stable_diffusion_looks(words):
     """An image model that answers noise - data, as SD3 does, and is always right: the loss is 0,
     and would not be without the change of sign."""
     t = trainer(words, video_share=1.)
-    grid = t.model.x_embedder.grid_size
-    inputs = t.recipe.inputs(next(training.open_source(t.config, grid, t.device).batches(0)), 0)
+    inputs = t.recipe.inputs(next(t.recipe.sources(False)[0].batches(0)), 0)
     class Right(type(image_kinds['sd3'])):
         def head(self, m, x, c):
             return -rearrange(inputs[3], 'b t c (h p) (w q) -> b t (h w) (p q c)', p=2, q=2)
@@ -210,7 +209,7 @@ def test_what_does_not_fit_is_said(words, tmp_path):
         trainer(words, image=hub(tmp_path/'b', in_channels=16, out_channels=16))
     with pytest.raises(ValueError, match='4096'): trainer(words, image='sd3')
     # the judge reads digits
-    with pytest.raises(ValueError, match='leave it empty'): make_config('digits-videodit', **words)
+    with pytest.raises(ValueError, match='leave it empty'): ready_config('digits-videodit', **words)
 
 
 @pytest.mark.parametrize('name, tokens', [('videodit-320', '9,600'), ('videodit-512', '24,576')])
@@ -221,11 +220,11 @@ def test_a_plan_needs_no_files(name, tokens, capsys):
     for part in ('2,030,788,672 = 2,028,328,000', '99,840', '2,360,832',
             f'tokens      {tokens} per clip', 'H200', '40% of', 'no folder yet', '80% clips'):
         assert part in said, part
-    assert (align4gen_train(['--preset', name, '--dry_run', '--vae_weights', 'none-1', '--image',
+    assert (align4gen_train(['--preset', name, '--dry_run', '--weights', 'dpvae=none-1', '--image',
         'none-2', '--text', 'none-3', '--root', 'none-4']) == 0)
     again = capsys.readouterr().out
     for part in ('2,030,788,672 = 2,028,328,000', f'tokens      {tokens} per clip',
-            "no folder yet (vae_weights='none-1')", 'no folder none-2 yet'):
+            "no folder yet (weights dpvae=none-1)", 'no folder none-2 yet'):
         assert part in again, part
     # a run needs them
     with pytest.raises(SystemExit): align4gen_train(['--preset', name])

@@ -32,7 +32,7 @@ from .faults import steps_extractor
 from ..objectives import Flow
 from ..sample import Sampling
 from ..run import Run, machine
-from align4gen.train import (build_model, denoising_loss, ready_config, run_config,
+from align4gen.train import (denoising_loss, ready_config, run_config,
     train)
 from ..train_dpvae import (DPCore, DPVAEConfig, DPVAERecipe, key_latents,
     read_keys, ready_dpvae)
@@ -41,10 +41,10 @@ from ..train_dpvae import (DPCore, DPVAEConfig, DPVAERecipe, key_latents,
 arms = {
     'dpvae': dict(),
     'no-reg': dict(reg=0.),
-    'no-key': dict(key_encoder='no'),
-    'neither': dict(key_encoder='no', reg=0.),
+    'no-key': dict(key_encoder=False),
+    'neither': dict(key_encoder=False, reg=0.),
     'plain': dict(preset='digits-plain'),
-    'causal': dict(causal='yes'),
+    'causal': dict(causal=True),
     # steps: times those of the others, for about equal time
     'frames': dict(stages=0, reg=0., steps=1.5),
 }
@@ -115,9 +115,7 @@ class FrameCoder(nn.Module):
 # %% ../../nbs/labs/autoencoders.ipynb #f074a1f9
 class FrameConfig(DPVAEConfig):
     "A DP-VAE's settings, for a coder of single frames."
-    choices = DPVAEConfig.choices
-    @property
-    def kind(self)->str: return 'frames'
+    kind = 'frames'
 
 # %% ../../nbs/labs/autoencoders.ipynb #fee6fc55
 class FrameRecipe(DPVAERecipe):
@@ -258,7 +256,7 @@ def diffusion_config(
 )->TrainConfig: # Checked
     """The miniature image DiT made into a video model, as in the lab on
     conversion, on the latents of one autoencoder."""
-    base = dict(vae='dpvae', vae_weights=str(folder), frames=8, interval=1,
+    base = dict(vae='dpvae', weights=f'dpvae={folder}', frames=8, interval=1,
         video_share=1., patchify='3d', clips=2048, batch=16, compile='no',
         sample_every=0, judge='', eval_every=0, checkpoint_every=200, keep=1)
     return ready_config('digits-videodit', **base | dict(seed=seed, steps=steps)
@@ -348,7 +346,7 @@ def diffuse(
     # as the judged models
     coder = deepcopy(coder)
     coder.dtype = torch.bfloat16 if config.precision == 'bf16' else None
-    before, first = judge_model(build_model(config).eval(), coder, seed, drawn,
+    before, first = judge_model(recipes.find(config.kind)(config).build_model().eval(), coder, seed, drawn,
         config.precision)
     run = (train(resume=Path(runs)/name, progress=False)
         if (Path(runs)/name).exists() else train(config, progress=False))
@@ -477,8 +475,8 @@ def look_again(
             c = run.config
             coder = vae.load('dpvae', runs/f'{name}-vae', dtype=torch.bfloat16
                 if c.precision == 'bf16' else None)
-            start = build_model(replace(c,
-                vae_weights=str(runs/f'{name}-vae'))).eval()
+            start = recipes.find(c.kind)(replace(c,
+                weights=f'dpvae={runs}/{name}-vae')).build_model().eval()
             seen = {k: motion(draw(m, coder, labels, seed=r['seed'],
                 precision=c.precision)) for k, m in (('start_motion', start),
                 ('motion', run.model()))}

@@ -24,7 +24,8 @@ from ..files import read_table
 from ..metrics import frechet_distance
 from ..objectives import Flow
 from ..sample import Sampling
-from ..source import Batch, Memory, one_frame
+from ..source import Batch
+from ..train_videodit import one_frame
 from ..run import machine
 from ..train import Trainer, denoising_loss, ready_config, train
 from ..vdit import VDiT, count_parameters
@@ -39,7 +40,7 @@ arms = {
     'flat': dict(patchify='2d'),
     'joint': dict(video_share=.8),
     'joint-aligned': teachers | dict(video_share=.8),
-    'scratch': dict(model='vdit', lr=2e-3),
+    'scratch': dict(preset='digits', teachers='', gamma=0., lr=2e-3),
     'frames': dict(conversion='2d'),
     'aligned': teachers,
 }
@@ -66,8 +67,11 @@ def arm_config(
     base = dict(video_share=1., patchify='3d', clips=2048, batch=16, steps=300,
         compile='no', sample_every=0, judge='', eval_every=100,
         checkpoint_every=200)
-    return ready_config('digits-videodit', **base | (arms | others)[arm]
-        | dict(seed=seed, name=f'{arm}-{seed}') | changes)
+    fields = base | (arms | others)[arm]
+    preset = fields.pop('preset', 'digits-videodit')
+    if preset == 'digits': del fields['video_share'], fields['patchify']
+    return ready_config(preset, **fields | dict(seed=seed, name=f'{arm}-{seed}')
+        | changes)
 
 # %% ../../nbs/labs/conversion.ipynb #9a53d6ce
 def still(
@@ -201,12 +205,13 @@ class Stopwatch:
     def __init__(self, arm:str):
         self.config = arm_config(arm, clips=64, eval_every=0)
         self.trainer = Trainer(self.config)
-        source = Memory(self.config, self.trainer.model.x_embedder.grid_size, progress=False)
+        source = self.trainer.recipe.sources(progress=False)[0]
         first = lambda d: Batch(d.mean[:self.config.batch], None,
             [f[:self.config.batch] for f in d.features],
             d.labels[:self.config.batch])
-        self.batches = ({True: first(source.data)} | ({False: first(source.images)}
-            if source.images else {}))
+        self.batches = {True: first(source.data)}
+        images = getattr(source, 'images', None)
+        if images: self.batches[False] = first(images)
         self.seen = {k: [] for k in self.batches}
     def __call__(self, steps:int=3):
         for kind, batch in self.batches.items():
@@ -214,7 +219,7 @@ class Stopwatch:
             for _ in range(steps): self.trainer.train_step(batch)
             self.seen[kind].append(1000*(time.process_time() - start)/steps)
     def ms(self)->float: # Of a step, images and videos as the arm mixes them
-        share, found = (self.config.video_share, {k: float(np.median(v[1:])) for k,
+        share, found = (getattr(self.config, 'video_share', 1.), {k: float(np.median(v[1:])) for k,
             v in self.seen.items()})
         return share*found[True] + (1-share)*found.get(False, 0.)
 

@@ -18,7 +18,7 @@ from ..files import read_table, write_json, write_table
 from ..video import to_float
 from ..metrics import frechet_distance
 from ..sample import sample
-from ..config import autocast
+from ..source import autocast
 from ..run import Run, machine
 from ..train import train
 
