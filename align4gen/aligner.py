@@ -15,7 +15,7 @@ from einops import rearrange
 from fastcore.basics import patch
 from safetensors.torch import load_file, save_file
 from .align import Alignment, match_grid
-from .encoders import Table, load as load_encoder
+from .encoders import Table, load_all
 from .vae import video_frames
 
 # %% ../nbs/library/aligner.ipynb #448023fd
@@ -313,7 +313,7 @@ class Aligner(nn.Module):
         # as in known
         layout:str=None,
         # Names, or Encoder objects (weights, dtype and chunk as you loaded them)
-        encoders:list=('mini_infonce', 'mini_mae'),
+        encoders:str|list=('mini_infonce', 'mini_mae'),
         gamma:float=.5, # Weight of the alignment loss
         *,
         block:int=None, # Instead of tap: number of a block, for a model in known
@@ -342,8 +342,7 @@ class Aligner(nn.Module):
                 f'how wide are the tokens of {self.tap.name}? give dim=; '
                 f'probe(model, {self.tap.name!r}, ...) shows it')
         # a plain list: not submodules
-        self.dim, self.encoders = (dim or token_width(inner), [load_encoder(e)
-            if isinstance(e, str) else e for e in encoders])
+        self.dim, self.encoders = dim or token_width(inner), load_all(encoders)
         self.alignment = Alignment(self.dim, [e.dim for e in self.encoders], block,
             mode, hidden, layers)
         self.settings = dict(tap=self.tap.name, layout=self.tap.layout,

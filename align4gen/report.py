@@ -254,8 +254,9 @@ def _parser()->argparse.ArgumentParser: # One option per choice
     add('--frames', type=int, help='of each; none: 6 of digits, 16 of videos')
     add('--size', type=int, help='in pixels; none: 16 of digits, 256 of videos')
     add('--k', type=_numbers, default='2-10', help='numbers of clusters')
-    add('--weights', help="of the encoders that are not mini_*: 'hub', or a folder "
-        'with NAME.safetensors for each')
+    add('--weights', help='of the encoders that are not mini_*: NAME=PATH|hub|random, '
+        'separated by commas; or hub, random, or a folder with NAME.safetensors, '
+        'for all')
     add('--run', help='a training run: its model is measured too')
     add('--batch', type=int, default=32, help='clips at a time')
     add('--seed', type=int, default=0, help='of clips and clusters')
@@ -267,11 +268,8 @@ def _chosen(
     args:argparse.Namespace, # From _parser
 )->dict: # name to callable
     "Load the encoders that were asked for, with their weights."
-    def weights(name):
-        if name.startswith('mini_') or not args.weights: return None
-        if args.weights == 'hub': return 'hub'
-        return Path(args.weights)/f'{name}.safetensors'
-    found = {n: encoders.load(n, weights(n)) for n in args.encoders.split(',')}
+    loaded = encoders.load_all(args.encoders, args.weights)
+    found = {e.name: e for e in loaded}
     if args.run: found[f'V-DiT {Path(args.run).name}'] = _own_tokens(args.run)
     return found
 

@@ -23,7 +23,7 @@ instead of wall time, which other programs cannot stretch. MFU counts the produc
 model alone (no mapper, no teacher, backward = 2 x forward), against the bf16 peak of the device: of a GPU from its data
 sheet, of a CPU the fastest large matrix product measured here.
 """
-import argparse, collections, copy, json, platform, statistics, subprocess, time
+import argparse, collections, copy, json, math, platform, statistics, subprocess, time
 from pathlib import Path
 
 import torch, torch._inductor.config, torch.nn as nn, torch.nn.functional as F
@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from align4gen import encoders
 from align4gen.align import Alignment, match_grid
 from align4gen.objectives import Flow
-from align4gen.vdit import model_sizes, unpatchify, vdit
+from align4gen.vdit import model_sizes, vdit
 
 here = Path(__file__).resolve().parents[1]/'results'/'benchmarks'
 teachers = {'dinov2_b': 768, 'sam2_hiera_l': 576}
@@ -127,8 +127,8 @@ class PlainLatte(nn.Module):
             x = rearrange(self.blocks[i](x, per_frame), '(b f) n d -> (b n) f d', b=b)
             if i == 0: x = x + self.temp_embed
             x = rearrange(self.blocks[i+1](x, per_patch), '(b n) f d -> (b f) n d', b=b)
-        return unpatchify(rearrange(self.final_layer(x, per_frame), '(b f) n k -> b f n k', b=b),
-            self.patch)
+        return rearrange(self.final_layer(x, per_frame), '(b f) (h w) (p q c) -> b f c (h p) (w q)',
+            b=b, h=math.isqrt(n), p=self.patch, q=self.patch)
 
 
 def same_answers(ours, plain, x, t, y):
