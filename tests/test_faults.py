@@ -8,7 +8,7 @@ from align4gen.data import MovingDigits
 from align4gen.video import to_float
 from align4gen.labs import faults as lab
 from align4gen.files import read_table
-from align4gen.labs.faults import faults, severities
+from align4gen.labs.faults import _severities as severities, faults
 
 data = MovingDigits('test', n=60, seed=5)
 clean, labels = to_float(data.videos), data.labels
@@ -112,7 +112,7 @@ def test_errors_name_the_fix(call, message):
 # What theory demands, on a small sample
 
 @pytest.fixture(scope='module')
-def crowd():
+def samples():
     d = MovingDigits('test', n=250, seed=6)
     return to_float(d.videos), d.labels
 
@@ -124,16 +124,16 @@ def test_psnr_falls_clip_by_clip(name):
     assert (scores.diff(dim=0) < 0).all()
 
 
-def test_frame_averages_cannot_see_the_order(crowd):
-    videos, _ = crowd
+def test_frame_averages_cannot_see_the_order(samples):
+    videos, _ = samples
     real = judge(to_float(MovingDigits('test', n=250, seed=7).videos))
     whole, broken = (lab.frechet_distance(judge(v), real) for v in (videos,
         faults['shuffle'](videos, 1., seed=1)))
     assert abs(whole - broken) < 1e-4*whole
 
 
-def test_steps_see_what_averages_cannot(crowd):
-    videos, _ = crowd
+def test_steps_see_what_averages_cannot(samples):
+    videos, _ = samples
     eyes = lab.steps_extractor()
     real = eyes(to_float(MovingDigits('test', n=250, seed=7).videos))
     whole, *worse = (lab.frechet_distance(eyes(faults['shuffle'](videos, s, seed=1)), real)
@@ -142,12 +142,12 @@ def test_steps_see_what_averages_cannot(crowd):
 
 
 @pytest.mark.parametrize('name', ['noise', 'blur', 'fade', 'collapse'])
-def test_frechet_distance_rises(crowd, name):
-    videos, marks = crowd
+def test_frechet_distance_rises(samples, name):
+    videos, marks = samples
     real = judge(to_float(MovingDigits('test', n=500, seed=7).videos))
     far = [lab.frechet_distance(judge(faults[name](videos, s, seed=1, labels=marks)), real)
         for s in (0, *severities)]
-    assert lab.follow([0, *severities], far, 'rises'), far
+    assert lab._follows([0, *severities], far, 'rises'), far
 
 
 def test_floor_falls_with_n_as_the_formula_says():
@@ -155,14 +155,14 @@ def test_floor_falls_with_n_as_the_formula_says():
     draw = lambda n: torch.randn(n, 20, generator=g)*scale
     for n, m in ((200, 1000), (800, 1000)):
         found = np.mean([lab.frechet_distance(draw(n), draw(m)) for _ in range(40)])
-        assert abs(found/lab.expected_floor(scale.square().diag(), n, m) - 1) < .1
+        assert abs(found/lab._expected_floor(scale.square().diag(), n, m) - 1) < .1
 
 
 def test_extrapolation_takes_most_of_the_floor_away():
     g = torch.Generator().manual_seed(1)
     draw = lambda n, shift=0.: torch.randn(n, 20, generator=g) + shift
-    near = np.mean([lab.extrapolate(draw(400), draw(400), seed=s) for s in range(10)])
-    far = np.mean([lab.extrapolate(draw(400, .5), draw(400), seed=s) for s in range(10)])
+    near = np.mean([lab._extrapolate(draw(400), draw(400), seed=s) for s in range(10)])
+    far = np.mean([lab._extrapolate(draw(400, .5), draw(400), seed=s) for s in range(10)])
     assert abs(near) < .25*np.mean([lab.frechet_distance(draw(400), draw(400)) for _ in range(10)])
     assert abs(far - 20*.25) < .4
 
@@ -172,22 +172,22 @@ def test_extrapolation_takes_most_of_the_floor_away():
 def test_measured_once_and_only_what_is_missing(tmp_path, monkeypatch):
     "A second run asks nothing; a new metric is asked alone; other settings are refused."
     few = dict(n=20, n_real=24)
-    lab.measure_all([('real', 0)], tmp_path, 1, ('psnr',), **few)
+    lab._measure_all([('real', 0)], tmp_path, 1, ('psnr',), **few)
     first = (tmp_path/'real-0.json').read_bytes()
-    monkeypatch.setattr(lab, 'one_job', lambda *a, **k: pytest.fail('measured again'))
-    lab.measure_all([('real', 0)], tmp_path, 1, ('psnr',), **few)
+    monkeypatch.setattr(lab, '_one_job', lambda *a, **k: pytest.fail('measured again'))
+    lab._measure_all([('real', 0)], tmp_path, 1, ('psnr',), **few)
     assert (tmp_path/'real-0.json').read_bytes() == first
     monkeypatch.undo()
-    lab.measure_all([('real', 0), ('missing', 0)], tmp_path, 1, ('psnr', 'fvd mini_videomae'),
+    lab._measure_all([('real', 0), ('missing', 0)], tmp_path, 1, ('psnr', 'fvd mini_videomae'),
         **few)
-    found = lab.measured('real', 0, tmp_path)
+    found = lab._measured('real', 0, tmp_path)
     assert (found['psnr'] == json.loads(first)['psnr']
         and found['fvd mini_videomae'][0]['protocol'][
         'extractor'] == 'mini_videomae')
-    assert lab.measured('missing', 0, tmp_path)['psnr'] == [], 'no pairs where clips were exchanged'
+    assert lab._measured('missing', 0, tmp_path)['psnr'] == [], 'no pairs where clips were exchanged'
     with pytest.raises(ValueError, match='another --runs'):
-        lab.measure_all([('real', 0)], tmp_path, 1, ('psnr',), n=30, n_real=24)
-    lab.record([('real', 0), ('missing', 0)], tmp_path, tmp_path/'out', 'a test')
+        lab._measure_all([('real', 0)], tmp_path, 1, ('psnr',), n=30, n_real=24)
+    lab._record([('real', 0), ('missing', 0)], tmp_path, tmp_path/'out', 'a test')
     rows = read_table(tmp_path/'out'/'matrix.csv')
     assert ({r['metric'] for r in rows} == {'psnr', 'fvd mini_videomae'}
         and json.loads((tmp_path/'out'/'info.json').read_text())['n'] == 20)
