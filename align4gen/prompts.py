@@ -93,14 +93,16 @@ def _write_clip(folder, name, dim):
     config = CLIPTextConfig(vocab_size=n, hidden_size=dim, intermediate_size=2*dim,
         num_hidden_layers=2, num_attention_heads=4, projection_dim=dim,
         bos_token_id=n-2, eos_token_id=n-1, pad_token_id=n-1)
-    CLIPTextModelWithProjection(config).save_pretrained(folder/f'text_encoder{name}')
+    CLIPTextModelWithProjection(config).save_pretrained(
+        folder/f'text_encoder{name}')
 
 # %% ../nbs/library/prompts.ipynb #09e6a51a
 def _write_t5(folder, dim):
     "Write a T5 encoder of two layers and its tokenizer."
     from transformers import T5Config, T5EncoderModel
     n = len(_t5_tokenizer(folder/'tokenizer_3'))
-    T5EncoderModel(T5Config(vocab_size=n, d_model=dim, d_kv=8, d_ff=dim, num_layers=2,
+    T5EncoderModel(T5Config(vocab_size=n, d_model=dim, d_kv=8, d_ff=dim,
+        num_layers=2,
         num_heads=4, feed_forward_proj='gated-gelu')).save_pretrained(
         folder/'text_encoder_3')
 
@@ -148,7 +150,8 @@ def _missing_file(
         if part.endswith('_3') and not t5: continue
         need = files[:1]
         # tokenizers' other files differ between old and new versions
-        if not part.startswith('tokenizer'): need = [*need, *_weight_files(folder/part)]
+        if not part.startswith('tokenizer'):
+            need = [*need, *_weight_files(folder/part)]
         for f in need:
             if not (folder/part/f).is_file(): return f'{part}/{f}'
     return ''
@@ -187,7 +190,8 @@ def text_folder(
 def _read_part(kind, folder, **how):
     "One encoder or tokenizer from its folder; ValueError if it is damaged."
     try:
-        with _quiet(): return kind.from_pretrained(folder, local_files_only=True, **how)
+        with _quiet():
+            return kind.from_pretrained(folder, local_files_only=True, **how)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as e:
         why = (str(e).splitlines() or [type(e).__name__])[0]
         raise ValueError(f'text encoders: {folder} is damaged: {why}') from None
@@ -199,7 +203,8 @@ def load_text(
     device:str|torch.device='cpu', # Where they run
     dtype:torch.dtype=torch.float32, # Of their weights; bfloat16 on a GPU
 ): # diffusers' StableDiffusion3Pipeline, with text encoders alone
-    "SD3's text encoders, frozen; OSError or ValueError if a file is missing or bad."
+    """SD3's text encoders, frozen; OSError or ValueError if a file is missing or
+    bad."""
     import transformers as tr
     from diffusers import StableDiffusion3Pipeline
     folder = text_folder(weights, t5)
@@ -212,13 +217,15 @@ def load_text(
             use_safetensors=True)
         parts[f'text_encoder{name}'] = model.to(device).eval().requires_grad_(False)
         parts[f'tokenizer{name}'] = _read_part(tokenizer, folder/f'tokenizer{name}')
-    pipe = StableDiffusion3Pipeline(transformer=None, scheduler=None, vae=None, **parts)
+    pipe = StableDiffusion3Pipeline(transformer=None, scheduler=None, vae=None,
+        **parts)
     if not t5: pipe.transformer = _stand_in(folder)
     return pipe
 
 # %% ../nbs/library/prompts.ipynb #9f8f1b12
 def _stand_in(folder):
-    "What the pipeline asks of a generator: the width of a text token, SD3's if unknown."
+    """What the pipeline asks of a generator: the width of a text token, SD3's if
+    unknown."""
     file, width = folder/'transformer/config.json', 4096
     if file.is_file():
         width = json.loads(file.read_text(encoding='utf-8'))['joint_attention_dim']
@@ -292,7 +299,8 @@ def _read_csv(
         if not file: raise ValueError(f'{path}, row {n}: the column file is empty')
         file = Path(file.replace('\\', '/')).as_posix()
         if found.get(file, caption) != caption:
-            raise ValueError(f'{path}, row {n}: {file} has another caption already, '
+            raise ValueError(
+                f'{path}, row {n}: {file} has another caption already, '
                 f'{found[file]!r}')
         if not caption and file not in found: empty.append(n)
         found[file] = caption
@@ -357,7 +365,8 @@ def _read_tar(
 
 # %% ../nbs/library/prompts.ipynb #bf6721eb
 def read_captions(
-    path:str|Path, # CSV (columns file, caption), WebDataset .tar, or a folder of .tar
+    # CSV (columns file, caption), WebDataset .tar, or a folder of .tar
+    path:str|Path,
 )->dict: # Clip to caption
     "Captions by file, from wherever they are kept; ValueError names file and row."
     path = Path(path)
@@ -372,7 +381,8 @@ def read_captions(
 
 # %% ../nbs/library/prompts.ipynb #4ada692e
 def _names(path, root, home):
-    "A clip's names in a table: from the data set's folder, from the table's, in full."
+    """A clip's names in a table: from the data set's folder, from the table's, in
+    full."""
     below = [h for h in (root, home) if path.is_relative_to(h)]
     return [*(path.relative_to(h).as_posix() for h in below), path.as_posix()]
 
@@ -422,7 +432,8 @@ def _cached_captions(c, data):
             'too, the folder that the cache was made of')
     if not data.classes:
         raise ValueError(
-            f'{c.cache} has no class names: give root and captions, a CSV file with '
+            f'{c.cache} has no class names: give root and captions, a CSV file '
+            'with '
             'the columns file and caption')
     return class_captions(data.classes)
 
@@ -439,7 +450,8 @@ def _check_cache(c, data, files):
 # %% ../nbs/library/prompts.ipynb #d5838430
 def run_captions(
     config:TrainConfig, # The run
-    data:"'ClipDataset|CachedClips|MovingDigits'"=None, # Its data set, if it is open
+    # Its data set, if it is open
+    data:"'ClipDataset|CachedClips|MovingDigits'"=None,
     split:str='train', # Of the data set
 )->tuple: # (captions, 'label' or 'index': which number of a clip finds its caption)
     "The captions of a run's data; ValueError if a clip has none."
@@ -458,7 +470,8 @@ def run_captions(
 
 # %% ../nbs/library/prompts.ipynb #0d4e2d9d
 def captions_of(
-    config_or_data:"'TrainConfig|ClipDataset|CachedClips|MovingDigits'", # Or its config
+    # Or its config
+    config_or_data:"'TrainConfig|ClipDataset|CachedClips|MovingDigits'",
     captions:str|Path='', # For a data set: for read_captions, '' as in training
 )->list: # Distinct, in the order of the data
     "All captions of a run or a data set: what `align4gen_text` should be given."
@@ -509,7 +522,8 @@ def _shards(
     for path, _, recipe in found:
         if recipe != found[0][2]:
             raise ValueError(
-                f'{path} was made in another way than {found[0][0].name}: keep them '
+                f'{path} was made in another way than {found[0][0].name}: keep '
+                'them '
                 'in different folders')
     return found
 
@@ -548,7 +562,8 @@ class PromptTable:
         return (f'PromptTable({str(self.folder)!r}, {len(self):,} captions, '
             f'{self.length} x {self.sizes[0]} and {self.sizes[1]})')
     @property
-    def captions(self)->list: return [*self.place] # All, in the order they were added
+    # All, in the order they were added
+    def captions(self)->list: return [*self.place]
     @property
     def nothing(self)->Prompt: return self(['']) # The empty caption
     def __call__(self,
@@ -582,18 +597,21 @@ def _read_index(folder):
         if path.is_file() and path.stat().st_size == s['size']: continue
         bad, also = ('damaged', ' and it') if path.is_file() else ('missing', '')
         raise ValueError(
-            f'{path} is {bad}: delete index.json{also}, and run align4gen_text again; '
+            f'{path} is {bad}: delete index.json{also}, and run align4gen_text '
+            'again; '
             'it makes only what is not there')
     return index
 
 # %% ../nbs/library/prompts.ipynb #0b68fc75
 def _check_embedded(table, captions):
-    "ValueError for a caption that a table does not have, with the command to add it."
+    """ValueError for a caption that a table does not have, with the command to add
+    it."""
     if not captions: raise ValueError('no captions were asked for')
     gone, r = [c for c in captions if c not in table], table.recipe
     if not gone: return
     q = shlex.quote
-    command = (f'align4gen_text --caption {q(gone[0])} --weights {q(table.weights)} '
+    command = (f'align4gen_text --caption {q(gone[0])} --weights '
+        f'{q(table.weights)} '
         f'--out {q(str(table.folder))}')
     if not r['t5']: command += ' --no_t5'
     elif r['words'] != 256: command += f' --words {r["words"]}'
@@ -633,7 +651,8 @@ def keep_empty(
     "How a run's text encoders were used, and one embedding to recognise them by."
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_shard(folder/'text-000000.safetensors', [''], table.nothing, table.recipe)
+    _write_shard(folder/'text-000000.safetensors', [''], table.nothing,
+        table.recipe)
     _write_index(folder, table.weights)
     return PromptTable(folder)
 
@@ -712,8 +731,11 @@ def embed_captions(
         if progress:
             long = (_count_long(pipe.tokenizer, todo, 77),
                 _count_long(pipe.tokenizer_3, todo, words))
-            _announce(folder, len(todo), len(captions) - len(todo), size, long, words)
-        try: _embed(pipe, todo, folder, recipe, batch, max(1, shard_bytes//size), progress)
+            _announce(folder, len(todo), len(captions) - len(todo), size, long,
+                words)
+        try:
+            _embed(pipe, todo, folder, recipe, batch, max(1, shard_bytes//size),
+                progress)
         finally:
             if _shards(folder): _write_index(folder, str(weights))
     return PromptTable(folder)
@@ -742,7 +764,8 @@ def look_up(
 # %% ../nbs/library/prompts.ipynb #11ef1a10
 def _reader(
     sd3:str|Path, # Folder with SD3's text encoders, as on the Hub
-    text:str|Path='', # A table, or prompts/ of a run: they are used as they were then
+    # A table, or prompts/ of a run: they are used as they were then
+    text:str|Path='',
 ): # list of captions -> Prompt
     "The encoders, loaded once; ValueError if a table was made by others."
     table = PromptTable(text) if text else None
@@ -768,7 +791,8 @@ class TextToVideo:
     "Captions in, videos out: a run with SD3's text encoders, loaded once."
     def __init__(self,
         run_or_model, # A Run, or a VideoDiT made from SD3 (then give vae too)
-        sd3:str|Path='', # Folder with SD3 as on the Hub; only text encoders are read
+        # Folder with SD3 as on the Hub; only text encoders are read
+        sd3:str|Path='',
         text:str|Path='', # Or a table, for the captions in it; '': the run's
         **options, # steps, sampler, guidance, seed, vae, precision...: see Sampling
     ):
@@ -790,7 +814,8 @@ class TextToVideo:
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         n = len(prompts) if n is None else n
         if seed is not None: self.sampling.seed = seed
-        return self.sampling.videos(n, one_each(n, self.read(prompts)), batch, progress)
+        return self.sampling.videos(n, one_each(n, self.read(prompts)), batch,
+            progress)
 
 # %% ../nbs/library/prompts.ipynb #f5441e4d
 def _parser()->argparse.ArgumentParser:
@@ -798,7 +823,8 @@ def _parser()->argparse.ArgumentParser:
     p = argparse.ArgumentParser('align4gen_text',
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Embed captions with the text encoders of Stable Diffusion 3, '
-            'once.\nTraining then needs no text encoder: align4gen_train ... --text '
+            'once.\nTraining then needs no text encoder: align4gen_train ... '
+            '--text '
             'FOLDER.\nKilled and started again, it goes on. Run again with more '
             'captions, it adds them.',
         epilog='''examples:
@@ -819,7 +845,8 @@ def _parser()->argparse.ArgumentParser:
     add('--root', default='', help='folder of the data set')
     add('--split', default='train', help='of the data set (default: train)')
     add('--frames', type=int, default=16,
-        help='frames in a clip: shorter folders of frames are no clips (default: 16)')
+        help='frames in a clip: shorter folders of frames are no clips (default: '
+            '16)')
     add('--weights', default='hub',
         help="folder with text_encoder/, tokenizer/ and so on, 'hub' "
             f"({text_repo}; accept its licence there), or 'random' (default: hub)")

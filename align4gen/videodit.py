@@ -52,7 +52,8 @@ class _VDiTImage:
     def build(self, config): return VDiT(**config)
     def config(self, m): return m.config
     def sizes(self, m):
-        return {k: m.config[k] for k in ('dim', 'patch', 'in_channels', 'input_size')}
+        return {k: m.config[k] for k in ('dim', 'patch', 'in_channels',
+            'input_size')}
     def blocks(self, m): return m.blocks
     def conv(self, m): return m.x_embedder.proj
     def positions(self, m, h, w):
@@ -98,7 +99,8 @@ def _patches(
     x:torch.Tensor, # b t c h w
 )->torch.Tensor: # b t n d
     "Every frame as patches, every patch as a token."
-    return conv(x.flatten(0, 1)).flatten(2).transpose(1, 2).unflatten(0, x.shape[:2])
+    return conv(x.flatten(0, 1)).flatten(2).transpose(1, 2).unflatten(0,
+        x.shape[:2])
 
 # %% ../nbs/11_videodit.ipynb #7367002b
 def _unpatch(
@@ -138,7 +140,8 @@ class _FrameByFrame(_Names, nn.Module):
         return_tokens:tuple=(), # Blocks whose output tokens are wanted too
     )->torch.Tensor|tuple: # b t c h w; with return_tokens (that, list of b t n d)
         "Velocity from noise to data, for every latent pixel of a clip."
-        taps = [return_tokens] if isinstance(return_tokens, int) else [*return_tokens]
+        taps = ([return_tokens] if isinstance(return_tokens, int)
+            else [*return_tokens])
         _check_call(self, x, t, y, taps)
         (c, text), kept = self.adapter.condition(self.image, t, y), {}
         h = self.tokens(x)
@@ -268,7 +271,8 @@ class VideoDiT(_FrameByFrame, PyTorchModelHubMixin, library_name='align4gen',
 # %% ../nbs/11_videodit.ipynb #3ada4e6f
 def _check_conversion(kind, mode, patchify, frames, input_size):
     "ValueError for a conversion that does not exist."
-    choices = dict(kind=(kind, [*image_kinds]), mode=(mode, ['2d', '2d->3d', '2d+3d']),
+    choices = dict(kind=(kind, [*image_kinds]), mode=(mode, ['2d', '2d->3d',
+        '2d+3d']),
         patchify=(patchify, ['2d', '3d']))
     for name, (value, known) in choices.items():
         if value not in known:
@@ -311,7 +315,8 @@ def sincos_3d(
     w:int, # Patches in a row
     dim:int, # Channels to make, a multiple of 16
 )->torch.Tensor: # frames h*w dim, float64
-    "Positions in a clip: time from 0, column and row from the middle (VideoDiT, A.2)."
+    """Positions in a clip: time from 0, column and row from the middle (VideoDiT,
+    A.2)."""
     if dim % 16:
         raise ValueError(
             f'sincos_3d: dim={dim} must be a multiple of 16: a quarter for time, '
@@ -337,7 +342,8 @@ def _zero_linear(
 def _add_branch(
     model:VideoDiT, # Changed in place
 ):
-    "3D patchify: a copy of the patch convolution, and the zero projection after it."
+    """3D patchify: a copy of the patch convolution, and the zero projection after
+    it."""
     conv = model.adapter.conv(model.image)
     model.branch = copy.deepcopy(conv).requires_grad_(True)
     model.zero = _zero_linear(model.dim, conv.weight)
@@ -359,7 +365,8 @@ def _add_copies(
     "Freeze the image model; a copy of every block learns, behind zero projections."
     blocks = model.adapter.blocks(model.image)
     w = model.adapter.conv(model.image).weight
-    model.copies = nn.ModuleList(copy.deepcopy(b).requires_grad_(True) for b in blocks)
+    model.copies = nn.ModuleList(copy.deepcopy(b).requires_grad_(True)
+        for b in blocks)
     model.zeros = nn.ModuleList(_zero_linear(model.dim, w) for _ in blocks)
     # the text of the last block goes nowhere
     texts = [not getattr(b, 'context_pre_only', True) for b in blocks]
@@ -384,7 +391,8 @@ def _add_global(
 # %% ../nbs/11_videodit.ipynb #8fe3b9b3
 @dataclass
 class Prompt:
-    "The embeddings of b captions, used wherever labels are: len, [], to, drop, join."
+    """The embeddings of b captions, used wherever labels are: len, [], to, drop,
+    join."""
     tokens:torch.Tensor # b l d, one vector per text token; 4096 channels for SD3
     pooled:torch.Tensor # b p, one vector per caption; 2048 channels for SD3
     def __post_init__(self):
@@ -399,7 +407,8 @@ class Prompt:
         return Prompt(tokens, pooled)
     def drop(self, mask): # bool b, True: no prompt
         keep = ~mask.to(self.tokens.device)
-        return Prompt(self.tokens * keep[:, None, None], self.pooled * keep[:, None])
+        return Prompt(self.tokens * keep[:, None, None], self.pooled * keep[:,
+            None])
     def join(self, other):
         return Prompt(torch.cat([self.tokens, other.tokens]),
             torch.cat([self.pooled, other.pooled]))
@@ -559,5 +568,6 @@ def _squeezed_positions(
 )->torch.Tensor: # 1 h*w dim, float64
     "Positions of a larger or smaller frame, squeezed into the trained range."
     x, y = ((torch.arange(n, device='cpu') + .5) * side/n - .5 for n in (w, h))
-    column, row = sincos(x.repeat(h), dim//2), sincos(y.repeat_interleave(w), dim//2)
+    column, row = (sincos(x.repeat(h), dim//2), sincos(y.repeat_interleave(w),
+        dim//2))
     return torch.cat([column, row], -1)[None]

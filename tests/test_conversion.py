@@ -6,8 +6,8 @@ import pytest, torch
 
 from align4gen import train as training
 from align4gen.labs import conversion as lab
-from align4gen.labs.conversion import (arm_config, arms, change, columns, means, one_run, others,
-    record)
+from align4gen.labs.conversion import (_means as means, _record as record,
+    arm_config, arms, change, columns, one_run, others)
 from align4gen.labs.core import labs, paired, run_jobs
 from align4gen.files import read_table
 
@@ -18,10 +18,10 @@ small = dict(n=20, steps=2, clips=16, batch=8, eval_every=1)
 def few_real_clips():
     "A hundred are enough to see that sums are right."
     with pytest.MonkeyPatch.context() as m:
-        usual = lab.test_clips
-        m.setattr(lab, 'test_clips', lambda: usual(100))
+        usual = lab._test_clips
+        m.setattr(lab, '_test_clips', lambda: usual(100))
         yield
-    for f in (usual, lab.real_features, lab.test_latents): f.cache_clear()
+    for f in (usual, lab._real_features, lab._test_latents): f.cache_clear()
 
 
 def row(arm, seed, value):
@@ -63,7 +63,7 @@ def test_change_knows_stills_strangers_and_clips():
     turns = torch.stack([(data.labels == k).nonzero()[:10, 0] for k in range(10)], 1).flatten()
     clips = to_float(data.videos[turns])
     mixed = torch.stack([clips[:, i].roll(10*i, 0) for i in range(6)], 1)
-    assert change(lab.still(clips[:, :1])) == 0 < change(clips) < .3 < .8 < change(mixed) < 1.2
+    assert change(lab._still(clips[:, :1])) == 0 < change(clips) < .3 < .8 < change(mixed) < 1.2
 
 
 def test_nothing_is_done_twice_and_what_stopped_goes_on(tmp_path, monkeypatch):
