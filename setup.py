@@ -29,7 +29,7 @@ setup(
     url=cfg["git_url"],
     keywords=cfg["keywords"],
     packages=find_packages(include=[cfg["lib_path"], f'{cfg["lib_path"]}.*']),
-    package_data={cfg["lib_path"]: ["weights/*", "weights/**/*"]},
+    package_data={cfg["lib_path"]: ["weights/*", "weights/**/*", "commands.json"]},
     python_requires=f'>={cfg["min_python"]}',
     install_requires=words("pip_requirements"),
     extras_require={"dev": words("dev_requirements")},

@@ -71,6 +71,12 @@ def load_plugins(
         _named.append(name)
     return [*_named]
 
+# %% ../nbs/library/plugins.ipynb #1d36ce59
+def outside_plugins()->bool: # Fast: nothing is imported
+    "Does an installed package other than this one declare plugins?"
+    points = importlib.metadata.entry_points(group='align4gen.plugins')
+    return any(not p.value.startswith('align4gen.') for p in points)
+
 # %% ../nbs/library/plugins.ipynb #04cc0e34
 class Registry:
     "Things by name; an unknown name looks among the plugins before it is an error."
