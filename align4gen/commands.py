@@ -16,7 +16,7 @@ from .plugins import load_plugins, nearest, outside_plugins
 def _kind(
     anno, # An annotation
     default, # Used when there is no annotation
-)->dict: # kind: 'int', 'float', 'yes', 'str' or 'list'; choices; none: may be None
+)->dict: # kind: 'int', 'float', 'yes', 'str', 'path' or 'list'; choices; none: may be None
     "What an annotation means on a command line."
     if anno is inspect.Parameter.empty: anno = type(default)
     none = False
@@ -28,7 +28,7 @@ def _kind(
     if typing.get_origin(anno) is typing.Literal:
         more['choices'] = [*typing.get_args(anno)]
         anno = type(more['choices'][0])
-    kinds = {int: 'int', float: 'float', bool: 'yes', list: 'list', tuple: 'list'}
+    kinds = {int: 'int', float: 'float', bool: 'yes', list: 'list', Path: 'path'}
     return dict(kind=kinds.get(typing.get_origin(anno) or anno, 'str'), **more)
 
 # %% ../nbs/library/commands.ipynb #57ab5692
@@ -44,7 +44,7 @@ def _read(
     if option.get('none') and text.lower() in ('none', 'auto'): return None
     try:
         if kind == 'yes': return _yes[text.lower()]
-        return dict(int=int, float=float).get(kind, str)(text)
+        return dict(int=int, float=float, path=Path).get(kind, str)(text)
     except (ValueError, KeyError):
         raise ValueError(f"--{option['name']} is {_words[kind]}, not {text!r}") from None
 
@@ -177,7 +177,7 @@ class Command:
         self.work, self.name, self.about, self.examples = work, name, about, examples
         self.configs, self.first, self.groups = configs, first, groups or {}
         self.word_lists, self.joined = names or {}, joined
-        _made[name] = self
+        self.line, _made[name] = name, self # The line as typed, and where main finds it
     def options(self)->list:
         "Options as dicts, in the order of the help."
         found = {o['name']: o for o in _signature_options(self.work)}
@@ -195,7 +195,7 @@ class Command:
         "Run with these arguments, or the command line's."
         argv = sys.argv[1:] if argv is None else [*argv]
         _load_or_exit(self.name, _plugins_named(argv))
-        return _execute(self.name, _parse_or_exit(self.name, self.spec(), argv), self)
+        return _execute(self, _parse_or_exit(self.name, self.spec(), argv), argv)
 
 # %% ../nbs/library/commands.ipynb #93879645
 def _metavar(option):
@@ -211,6 +211,7 @@ def _option_line(option, width):
     name = '' if option.get('positional') else '--'
     left = f"  {name}{option['name']} {_metavar(option)}"
     usual = '' if option['default'] in ('', []) else f" ({option['default']})"
+    if len(usual) > 24: usual = usual[:22] + '…)'
     text, room = option['help'], width - 30 - len(usual)
     if len(text) > room: text = text[:room - 2].rsplit(' ', 1)[0].rstrip(',;:') + ' …'
     gap = ' ' * (29 - len(left)) if len(left) < 29 else '\n' + ' ' * 29
@@ -336,12 +337,13 @@ def _parse_or_exit(name, spec, argv):
 
 # %% ../nbs/library/commands.ipynb #ee71154d
 def _execute(
-    name:str, # Of the command
-    given:dict, # Options
     command:Command,
+    given:dict, # Options
+    argv:list, # As typed
 )->int: # Exit status; SystemExit(2) for wrong input
     "Do the work and turn its end into an exit status."
     given.pop('plugin', None)
+    name, command.line = command.name, ' '.join([command.name, *argv])
     try: result = command.work(**given)
     except (ValueError, OSError) as e: _one_line(name, e)
     except FloatingPointError as e:
@@ -385,7 +387,7 @@ def main(
         return _made[name](argv)
     given = _parse_or_exit(name, specs[name], argv)
     importlib.import_module(specs[name]['module'])
-    return _execute(name, given, _made[name])
+    return _execute(_made[name], given, argv)
 
 # %% ../nbs/library/commands.ipynb #6225297b
 def _as_json(specs):

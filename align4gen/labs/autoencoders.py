@@ -7,10 +7,10 @@ __all__ = ['arms', 'controls', 'columns', 'bins', 'scales', 'drawn_columns', 'ar
            'one_channel', 'FrameCoder', 'FrameConfig', 'FrameRecipe', 'train_coder', 'measure_pair', 'spread',
            'measure_latents', 'measure_coder', 'in_own_scale', 'diffusion_config', 'draw', 'motion_eyes', 'motion',
            'best_motion', 'judge_model', 'diffuse', 'generation_scales', 'one_run', 'all_jobs', 'finished', 'tables',
-           'record', 'look_again', 'parser', 'main']
+           'record', 'look_again']
 
 # %% ../../nbs/labs/autoencoders.ipynb #b33ae590
-import argparse, json
+import json
 from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
@@ -25,8 +25,8 @@ from ..files import replace_file, write_json, write_table
 from ..video import to_float, to_uint8
 from ..dpvae import DPVAE, PatchDiscriminator, channel_statistics
 from .conversion import change
-from align4gen.labs.core import (lab_parser, on_one_thread, run_jobs, some_of,
-    summarise)
+from ..commands import Command
+from .core import on_one_thread, run_jobs, summarise
 from .evidence import commit
 from .faults import steps_extractor
 from ..objectives import Flow
@@ -485,29 +485,27 @@ def look_again(
         if lacking: write_json(runs/f"{r['arm']}-{r['seed']}.json", r)
 
 # %% ../../nbs/labs/autoencoders.ipynb #9a1dbe4a
-def parser()->argparse.ArgumentParser: # One option per choice
-    "The lab's command line."
-    counts = dict(seeds=(3, 'seeds for every arm'),
-        steps=(400, "an autoencoder's optimiser steps"), diffusion_steps=(300,
-        "a diffusion model's"),
-                  n=(512, 'clips to measure a reconstruction on'),
-                  drawn=(400, 'clips to judge a diffusion model by'),
-                  jobs=(1, 'runs at a time, one thread each'))
-    return lab_parser('autoencoders',
-        'VideoDiT, Tables 1 and 3 and Fig. 5, in miniature.', counts,
-        arms=some_of([*arms, *controls]), again=dict(action='store_true',
-        help='train nothing: measure on finished runs what their tables lack, '
-            'and record'))
+def _lab(
+    seeds:int=3, # Seeds for every arm
+    steps:int=400, # Optimiser steps of an autoencoder
+    diffusion_steps:int=300, # Optimiser steps of a diffusion model
+    n:int=512, # Clips to measure a reconstruction on
+    drawn:int=400, # Clips to judge a diffusion model by
+    jobs:int=1, # Runs at a time, one thread each
+    arms:str=','.join([*arms, *controls]), # Which ones; what was measured before stays
+    again:bool=False, # Train nothing: measure on finished runs what their tables lack
+    runs:Path=Path('runs/autoencoders'), # Folder for the runs
+    out:Path=Path('results/autoencoders'), # Folder for the record
+    note:str='', # Kept in info.json, e.g. what else the machine was doing
+):
+    "VideoDiT, Tables 1 and 3 and Fig. 5, in miniature."
+    if again: on_one_thread(look_again, runs)
+    else:
+        run_jobs(one_run, all_jobs(seeds, arms.split(',')), runs, jobs, steps=steps,
+            diffusion_steps=diffusion_steps, n=n, drawn=drawn)
+    record(runs, out, main.line, note)
 
 # %% ../../nbs/labs/autoencoders.ipynb #6981847b
-def main(
-    argv:list=None, # Arguments; None takes the command line's
-):
-    "The lab `align4gen_lab autoencoders`."
-    a = parser().parse_args(argv)
-    if a.again: on_one_thread(look_again, a.runs)
-    else:
-        run_jobs(one_run, all_jobs(a.seeds, a.arms), a.runs, a.jobs, steps=a.steps,
-            diffusion_steps=a.diffusion_steps, n=a.n, drawn=a.drawn)
-    record(a.runs, a.out, ' '.join(['align4gen_lab autoencoders', *(argv or [])]),
-        a.note)
+main = Command(_lab, 'align4gen_lab autoencoders', 'DP-VAE and what it is compared '
+    'with: VideoDiT, Tables 1 and 3; about 50 minutes on two CPU cores.',
+    first=['arms', 'seeds', 'jobs'], names=dict(arms=lambda: [*arms, *controls]))

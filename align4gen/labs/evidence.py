@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['arms', 'others', 'columns', 'sweep_settings', 'measure', 'one_run', 'steps_to_reach', 'summarise', 'commit',
-           'plain_config', 'record', 'record_sweep', 'record_others', 'start_run', 'parser', 'main']
+           'plain_config', 'record', 'record_sweep', 'record_others', 'start_run']
 
 # %% ../../nbs/labs/evidence.ipynb #c704b251
-import argparse, json, os, subprocess, sys
+import json, os, subprocess, sys
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +19,7 @@ from ..video import to_float
 from ..metrics import frechet_distance
 from ..sample import sample
 from ..source import autocast
+from ..commands import Command
 from ..run import Run, machine
 from ..train import train
 
@@ -211,67 +212,54 @@ def start_run(
     "One run in a process of its own, on one thread."
     print(f'{runs}/{name} ...', flush=True)
     subprocess.run([sys.executable, '-c',
-        'from align4gen.labs.evidence import main; main()', f'--one={name}',
+        'import sys; from align4gen.labs.evidence import main; sys.exit(main())',
+        f'--one={name}',
         f'--runs={runs}', *options], check=True, env=os.environ
         | dict(OMP_NUM_THREADS='1'))
     print(f'{runs}/{name} done', flush=True)
 
 # %% ../../nbs/labs/evidence.ipynb #5d2aca11
-def parser()->argparse.ArgumentParser: # One option per choice
-    "The lab's command line."
-    p = argparse.ArgumentParser('align4gen_lab evidence',
-        description='Baseline, two teachers and their fusion, several seeds: '
-            'about 40 minutes on two cores.',
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for name, value, text in (('seeds', 3, 'seeds for every arm'), ('steps', 1500,
-            'optimiser steps'), ('every', 300, 'steps between measurements'),
-                              ('n', 400, 'clips generated at every measurement'),
-                              ('jobs', 2, 'runs at a time, one thread each')):
-                                  p.add_argument(f'--{name}', type=int,
-                                      default=value, help=text)
-    p.add_argument('--gamma', type=float,
-        help="weight of the alignment; none: the preset's")
-    p.add_argument('--align_block', type=int,
-        help="tapped block; none: the preset's")
-    p.add_argument('--runs', type=Path, default=Path('runs/evidence'),
-        help='folder for the runs')
-    p.add_argument('--out', type=Path, default=Path('results/evidence'),
-        help='folder for the record')
-    p.add_argument('--sweep', action='store_true',
-        help='instead, the fusion at other values of gamma and align_block')
-    p.add_argument('--others', action='store_true',
-        help='instead, the other encoders as teachers: an untrained and a '
-            'supervised one, video, two views, diffusion')
-    p.add_argument('--one', metavar='ARM-SEED',
-        help='only this run, in this process')
-    return p
+def _jobs(seeds, sweep, others_too, runs, common, changes):
+    "(name, folder, options) of every run."
+    if sweep:
+        return [('fusion-0', runs/'sweep'/f'gamma{g:g}-block{b}',
+            [*common, f'--gamma={g}', f'--align_block={b}']) for g, b in sweep_settings]
+    options = [*common, *(f'--{k}={v}' for k, v in changes.items())]
+    names = [f'{arm}-{s}' for s in range(seeds) for arm in (others if others_too else arms)]
+    return [(name, runs, options) for name in names]
 
 # %% ../../nbs/labs/evidence.ipynb #2126d154
-def main(
-    argv:list=None, # Arguments; None takes the command line's
+def _lab(
+    seeds:int=3, # Seeds for every arm
+    steps:int=1500, # Optimiser steps
+    every:int=300, # Steps between measurements
+    n:int=400, # Clips generated at every measurement
+    jobs:int=2, # Runs at a time, one thread each
+    gamma:float|None=None, # Weight of the alignment; none: the preset's
+    align_block:int|None=None, # Tapped block; none: the preset's
+    runs:Path=Path('runs/evidence'), # Folder for the runs
+    out:Path=Path('results/evidence'), # Folder for the record
+    sweep:bool=False, # Instead, the fusion at other values of gamma and align_block
+    others:bool=False, # Instead, other encoders as teachers: untrained, supervised, video
+    one:str='', # ARM-SEED: only this run, in this process
 ):
-    "The lab `align4gen_lab evidence`."
-    a = parser().parse_args(argv)
-    typed = ' '.join(argv or [])
-    changes = {k: getattr(a, k) for k in ('gamma', 'align_block') if getattr(a,
-        k) is not None}
-    if a.one:
-        arm, seed = a.one.rsplit('-', 1)
+    "Baseline, two teachers and their fusion, several seeds."
+    given = dict(gamma=gamma, align_block=align_block)
+    changes = {k: v for k, v in given.items() if v is not None}
+    if one:
+        arm, seed = one.rsplit('-', 1)
         torch.set_num_threads(1)
-        one_run(arm, int(seed), a.runs, a.steps, a.every, a.n,
-            **(changes if arm != 'baseline' else {}))
+        if arm == 'baseline': changes = {}
+        one_run(arm, int(seed), runs, steps, every, n, **changes)
         return
-    common = [f'--{k}={getattr(a, k)}' for k in ('steps', 'every', 'n')]
-    if a.sweep:
-        jobs = [('fusion-0', a.runs/'sweep'/f'gamma{g:g}-block{b}',
-            [*common, f'--gamma={g}', f'--align_block={b}']) for g,
-            b in sweep_settings]
-    else:
-        jobs = [(f'{arm}-{s}', a.runs, [*common, *(f'--{k}={v}' for k,
-            v in changes.items())]) for s in range(a.seeds) for arm in (others
-            if a.others else arms)]
-    with ThreadPoolExecutor(a.jobs) as pool:
-        [*pool.map(lambda job: start_run(*job), jobs)]
-    if a.sweep: record_sweep(a.runs/'sweep', a.out)
-    elif a.others: record_others(a.runs, a.out)
-    else: record(a.runs, a.out, f'align4gen_lab evidence {typed}'.strip())
+    common = [f'--steps={steps}', f'--every={every}', f'--n={n}']
+    todo = _jobs(seeds, sweep, others, runs, common, changes)
+    with ThreadPoolExecutor(jobs) as pool: [*pool.map(lambda job: start_run(*job), todo)]
+    if sweep: record_sweep(runs/'sweep', out)
+    elif others: record_others(runs, out)
+    else: record(runs, out, main.line)
+
+# %% ../../nbs/labs/evidence.ipynb #c0mmand1
+main = Command(_lab, 'align4gen_lab evidence', 'Baseline against each teacher and their '
+    'fusion, curves and tables in results/; about 40 minutes on two CPU cores.',
+    first=['seeds', 'jobs'])

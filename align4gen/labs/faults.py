@@ -6,7 +6,7 @@
 __all__ = ['faults', 'Fault']
 
 # %% ../../nbs/labs/faults.ipynb #7f94e520
-import argparse, json
+import json
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -22,7 +22,8 @@ from ..data import MovingDigits
 from ..files import replace_file, write_json, write_table
 from ..video import to_float
 from ..frechet import frechet_distance
-from .core import claim_folder, lab_parser, run_jobs, some_of
+from ..commands import Command
+from .core import claim_folder, run_jobs
 from .evidence import commit
 from ..run import machine
 
@@ -508,26 +509,26 @@ def _short(
     return {k: digits(v) for k, v in row.items() if k != 'protocol'}
 
 # %% ../../nbs/labs/faults.ipynb #9ef1e57c
-def _parser()->argparse.ArgumentParser: # One option per choice
-    "The lab's command line."
-    counts = dict(seeds=(3, 'seeds for every fault'),
-        floors=(8, 'sets of real clips for the noise floor'),
-        n=(256, 'clips in a set'), n_real=(2048, 'reference clips'),
-        jobs=(2, 'processes at a time, one thread each'))
-    return lab_parser('faults',
-        'Every metric against every fault: about 6 minutes on two cores.', counts,
-        runs=dict(help='folder for what is measured'), out={}, metrics=some_of(_panel))
+def _lab(
+    seeds:int=3, # Seeds for every fault
+    floors:int=8, # Sets of real clips for the noise floor
+    n:int=256, # Clips in a set
+    n_real:int=2048, # Reference clips
+    jobs:int=2, # Processes at a time, one thread each
+    metrics:str=','.join(_panel), # Which ones; what was measured before stays
+    runs:Path=Path('runs/faults'), # Folder for what is measured
+    out:Path=Path('results/faults'), # Folder for the record
+    note:str='', # Kept in info.json, e.g. what else the machine was doing
+):
+    "Every metric against every fault."
+    todo = _all_jobs(seeds, floors)
+    _measure_all(todo, runs, jobs, metrics.split(','), n=n, n_real=n_real)
+    _record(todo, runs, out, main.line, note)
 
 # %% ../../nbs/labs/faults.ipynb #5a435a6e
-def main(
-    argv:list=None, # Arguments; None takes the command line's
-):
-    "The lab `align4gen_lab faults`."
-    a = _parser().parse_args(argv)
-    jobs = _all_jobs(a.seeds, a.floors)
-    _measure_all(jobs, a.runs, a.jobs, a.metrics, n=a.n, n_real=a.n_real)
-    command = ' '.join(['align4gen_lab faults', *(argv or [])])
-    _record(jobs, a.runs, a.out, command, a.note)
+main = Command(_lab, 'align4gen_lab faults', 'Every metric against twelve faults, and '
+    'against the number of clips; about 6 minutes on two CPU cores.',
+    first=['metrics', 'seeds', 'jobs'], names=dict(metrics=lambda: _panel))
 
 # %% ../../nbs/labs/faults.ipynb #287ea107
 def _noise_floor(

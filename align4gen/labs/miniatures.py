@@ -9,10 +9,10 @@ __all__ = ['recipes', 'weight_names', 'painting', 'builders', 'small_warps', 'ph
            'linear_r2', 'scene', 'detail_probe', 'measure_encoder', 'info_nce', 'build_infonce', 'MaskedAutoencoder',
            'masked_loss', 'painted', 'build_mae', 'clip_accuracy', 'build_supervised', 'MaskedVideo', 'tube_loss',
            'CrossBlock', 'CrossCompletion', 'cross_loss', 'build_videomae', 'build_croco', 'build_dit',
-           'measure_image_dit', 'build_image_dit', 'make', 'parser', 'main']
+           'measure_image_dit', 'build_image_dit', 'make']
 
 # %% ../../nbs/labs/miniatures.ipynb #179aea0e
-import argparse, math, time
+import math, time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from ..data import (MovingDigits, bright_colour, digit_images, photographs,
 from ..video import to_float
 from ..objectives import Flow
 from ..sample import sample
+from ..commands import Command
 from ..run import machine
 from ..videodit import image_dit
 from ..weights import ship
@@ -653,40 +654,21 @@ def make(
     return card
 
 # %% ../../nbs/labs/miniatures.ipynb #e7f8a64b
-def parser()->argparse.ArgumentParser:
-    "Options of `align4gen_lab miniatures`."
-    p = argparse.ArgumentParser('align4gen_lab miniatures',
-        description='Train the miniature VAE, teachers, judge and image '
-            'generator from Moving Digits train images. '
-        'About 20 minutes on two CPU cores.')
-    p.add_argument('--only', default=','.join(recipes),
-        help='which models, separated by commas (%(default)s)')
-    p.add_argument('--out', default=None,
-        help='folder for weights and cards; default: the installed package')
-    p.add_argument('--steps-scale', type=float, default=1.,
-        help="multiplies every recipe's steps; below 1 for a quick look "
-            "(%(default)s)")
-    p.add_argument('--seed', type=int, default=0,
-        help='of all random numbers (%(default)s)')
-    p.add_argument('--threads', type=int, default=None,
-        help='CPU threads; default: what torch chooses')
-    return p
+def _lab(
+    only:str=','.join(recipes), # Which models, separated by commas
+    out:str='', # Folder for weights and cards; default: the installed package
+    steps_scale:float=1., # Multiplies every recipe's steps; below 1 for a quick look
+    seed:int=0, # Of all random numbers
+    threads:int|None=None, # CPU threads; default: what torch chooses
+):
+    "Train the miniature models from Moving Digits train images."
+    if steps_scale <= 0:
+        raise ValueError(f'--steps_scale is more than 0, not {steps_scale}')
+    for name in only.split(','):
+        c = make(name, out or None, steps_scale, seed=seed, threads=threads)
+        print(f"{c['name']}: {c['steps']} steps, {c['minutes']} min, {c['measured']}")
 
 # %% ../../nbs/labs/miniatures.ipynb #9e84b37e
-def main(
-    argv:list=None, # List of str; None: the command line
-)->list: # The cards
-    "`align4gen_lab miniatures`."
-    p = parser()
-    args = p.parse_args(argv)
-    names = args.only.split(',')
-    odd = [n for n in names if n not in recipes]
-    if odd: p.error(f"--only: no model {odd[0]!r}, there are {', '.join(recipes)}")
-    if not args.steps_scale > 0:
-        p.error(f'--steps-scale is more than 0, not {args.steps_scale}')
-    cards = [make(n, args.out, args.steps_scale, seed=args.seed,
-        threads=args.threads) for n in names]
-    for c in cards:
-        print(f"{c['name']}: {c['steps']} steps, {c['minutes']} min, "
-            f"{c['measured']}")
-    return cards
+main = Command(_lab, 'align4gen_lab miniatures', 'Train the miniature VAE, the '
+    'teachers and the judge; about 20 minutes on two CPU cores.',
+    names=dict(only=lambda: recipes))
