@@ -28,9 +28,8 @@ from . import datasets
 from . import metrics as measures
 from .data import MovingDigits
 from .files import replace_file, write_json
-from .video import to_float
-from align4gen.datasets import (BadVideo, ClipDataset, chances, fit_frames,
-    frame_indices)
+from .video import frame_indices, to_float
+from .datasets import BadVideo, ClipDataset, chances, fit_frames
 from .encoders import Table
 from .metrics import Metric, Result
 from .objectives import samplers
@@ -389,7 +388,7 @@ def open_clips(
     if name == 'digits' and not root:
         return digit_clips(split or 'test', n or 2048, size=resolution or 16,
             frames=frames or 6, seed=seed)
-    if name in datasets.sources and root:
+    if name in datasets.data_sets and root:
         return dataset_clips(name, root, seed=seed, **given).choose(n, how, seed)
     return folder_clips(what, seed=seed, **given).choose(n, how, seed)
 

@@ -22,7 +22,7 @@ from align4gen.checkpoint import (deterministic, gather, load_newest,
     save_checkpoint)
 from .config import (TrainConfig, check_fields, field_help, fill, groups,
     make_config, plans, presets, recipes, teacher_names)
-from .datasets import sources as data_sets
+from .datasets import data_sets
 from .files import append_row, trim_log, write_json
 from .encoders import accuracy
 from .objectives import Diffusion, Flow, drop_labels

@@ -4,15 +4,18 @@
 
 # %% auto #0
 __all__ = ['md', 'to_float', 'to_uint8', 'show_videos', 'video_grid', 'enlarge', 'animate', 'show_xt', 'write_video',
-           'read_video']
+           'read_image', 'frame_indices', 'read_video', 'read_clip']
 
 # %% ../nbs/library/video.ipynb #e8072177
-import base64, io, re
+import base64, io, math, os, re
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
 from einops import rearrange
-from PIL import Image, ImageSequence
+from PIL import Image, ImageOps, ImageSequence
+from .containers import BadVideo, count_frames, decode_all, decode_from_key
+from .containers import list_contents, missing_part, over_white
 from .files import replace_file
 
 # %% ../nbs/library/video.ipynb #723cca88
@@ -281,36 +284,181 @@ def write_video(
     return replace_file(path, lambda part: writers[path.suffix.lower()](part,
         enlarge(video, scale), fps))
 
-# %% ../nbs/library/video.ipynb #eab4c5da
-def _gif_frames(path):
-    """Pillow stores a repeated frame once, for longer: our own GIFs say how long
-    one frame is."""
+# %% ../nbs/library/video.ipynb #20f5e4b9
+# the full scales of 16-bit, 32-bit and float images
+_scales = dict(u2=(2**16 - 1,), i4=(255, 2**16 - 1, 2**31 - 1), f4=(1, 255, 2**16 - 1))
+
+def to_bytes(
+    values:np.ndarray, # h w, uint16, int32 or float32
+)->np.ndarray: # uint8 h w
+    "Full scale becomes 255; ValueError if a value is negative or no number."
+    top = values.max(initial=0)
+    if not (np.isfinite(top) and values.min(initial=0) >= 0):
+        raise ValueError(f'pixels from {values.min()} to {top}: 0 or more is meant')
+    scales = _scales[f'{values.dtype.kind}{values.dtype.itemsize}']
+    full = next((s for s in scales if top <= s), top)
+    return (values.astype(np.float64) * (255 / full)).round().astype(np.uint8)
+
+# %% ../nbs/library/video.ipynb #1dcd7fef
+def to_rgb(
+    image:Image.Image, # Of any mode
+)->np.ndarray: # uint8 h w 3
+    "A picture of Pillow as bytes; transparent pixels show white."
+    if image.mode[0] in 'IF':
+        return to_bytes(np.asarray(image))[..., None].repeat(3, -1)
+    if image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info:
+        return over_white(np.array(image.convert('RGBA')))
+    return np.array(image.convert('RGB'))
+
+# %% ../nbs/library/video.ipynb #380eea71
+def read_image(
+    path:str|Path, # An image file
+)->np.ndarray: # uint8 h w 3
+    "One picture, upright as EXIF says, transparent pixels white."
+    with Image.open(path) as image: return to_rgb(ImageOps.exif_transpose(image))
+
+# %% ../nbs/library/video.ipynb #36072f76
+video_suffixes = set('.mp4 .m4v .mov .qt .avi .divx .mkv .webm .mpg .mpeg .mpe .m1v '
+    '.m2v .vob .ts .mts .m2ts .m2t .wmv .asf .flv .f4v .3gp .3g2 .ogv .ogg .ogm .mxf '
+    '.dv .y4m .ivf .nut .gif .apng'.split())
+image_suffixes = set(
+    '.jpg .jpeg .jfif .png .bmp .webp .ppm .pgm .tif .tiff .avif'.split())
+
+def by_number(
+    path:str|Path, # Anything with digits in it
+)->list: # To sort by: frame2 comes before frame10
+    "A sort key that reads numbers as numbers."
+    parts = re.split('([0-9]+)', str(path))
+    return [int(s) if i % 2 else s for i, s in enumerate(parts)]
+
+# %% ../nbs/library/video.ipynb #84ce034c
+def frame_files(
+    folder:str|Path, # With one image per frame
+)->list: # Paths in the order shown
+    "The images that lie directly in a folder."
+    found = [p for p in Path(folder).iterdir()
+        if p.suffix.lower() in image_suffixes and p.name[0] != '.']
+    return sorted(found, key=lambda p: by_number(p.name))
+
+# %% ../nbs/library/video.ipynb #4b0c3422
+def is_animated(
+    path:str|Path, # An image file
+)->bool:
+    "Does it hold more than one frame? Pages of a TIFF are none."
+    try:
+        with Image.open(path) as image:
+            return image.format != 'TIFF' and getattr(image, 'is_animated', False)
+    except OSError: return False
+
+# %% ../nbs/library/video.ipynb #0d6db321
+@lru_cache(maxsize=20_000)
+def _repeats(path, size, changed):
+    "How often each stored frame of an animation is shown."
     with Image.open(path) as file:
-        said = re.fullmatch(rb'(\d+) ms a frame', file.info.get('comment', b''))
-        for frame in ImageSequence.Iterator(file):
-            times = round(frame.info['duration'] / int(said[1])) if said else 1
-            yield from [np.array(frame.convert('RGB'))] * times
+        stated = re.fullmatch(rb'(\d+) ms a frame', file.info.get('comment', b''))
+        frames = ImageSequence.Iterator(file)
+        # WebP knows a duration once the frame is loaded
+        ms = [round(f.info.get('duration', 0)) for f in frames if f.load()]
+    unit = int(stated[1]) if stated else math.gcd(*ms)
+    return [max(1, round(t / unit)) if unit else 1 for t in ms]
 
-# %% ../nbs/library/video.ipynb #1b2748a9
-def _stream_frames(path):
-    import av
-    with av.open(str(path)) as file:
-        # several data workers would fight over the cores
-        file.streams.video[0].codec_context.thread_count = 1
-        for frame in file.decode(video=0): yield frame.to_ndarray(format='rgb24')
+# %% ../nbs/library/video.ipynb #ef81984a
+def _state(path):
+    "What changes when a file does."
+    found = os.stat(path)
+    return str(path), found.st_size, found.st_mtime_ns
 
-# %% ../nbs/library/video.ipynb #5c4c5234
-def read_video(
-    path:str|Path, # A .gif, .mp4 or whatever else PyAV decodes
-)->torch.Tensor: # uint8 t 3 h w
-    """Read a whole video; FileNotFoundError if there is none, ValueError if it
-    cannot be decoded, both naming the file."""
+def _read_animation(path, choose):
+    "The frames that choose(count) wants."
+    ends = np.cumsum(_repeats(*_state(path)))
+    stored = np.searchsorted(ends, choose(int(ends[-1])), side='right').tolist()
+    with Image.open(path) as file:
+        found = {i: to_rgb(f) for i, f in enumerate(ImageSequence.Iterator(file))
+            if i in stored}
+    return [found[i] for i in stored]
+
+# %% ../nbs/library/video.ipynb #26e9bace
+def frame_indices(
+    total:int, # Frames in the video
+    frames:int=16, # Frames in a clip
+    interval:int=3, # Frames from one to the next, where the video is long enough
+    at:float=0., # Where the window lies: 0 at the start, below 1
+)->np.ndarray: # int64, frames of them, rising; ValueError if the video has fewer
+    """A window of frames x interval frames (or the whole video, if that is
+    shorter), evenly sampled."""
+    if total < frames:
+        raise ValueError(
+            f'too short: {total} of the {frames} frames that a clip needs')
+    window = min(frames*interval, total)
+    return int(at * (total - window + 1)) + np.arange(frames) * window // frames
+
+# %% ../nbs/library/video.ipynb #e88adec9
+@lru_cache(maxsize=20_000)
+def _remembered(path, size, changed): return list_contents(path)
+
+# %% ../nbs/library/video.ipynb #fba46e81
+def _read_stream(path, choose):
+    "The frames of a video file that choose(count) wants."
+    if reason := missing_part(path): raise BadVideo(path, reason)
+    contents = _remembered(*_state(path))
+    if contents.times is None: return decode_all(path, choose(contents.count))
+    found = decode_from_key(path, contents, choose(contents.count))
+    return decode_all(path, choose(count_frames(path))) if found is None else found
+
+# %% ../nbs/library/video.ipynb #32b70bc5
+def _read_folder(path, choose):
+    "The images of a folder that choose(count) wants."
+    files = frame_files(path)
+    return [read_image(files[i]) for i in choose(len(files))]
+
+def _read_still(path, choose): return [read_image(path)]
+
+# %% ../nbs/library/video.ipynb #a75c77dd
+def _reader(path):
+    "Which of the four ways reads this path."
     path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f'no video file {path}')
-    reader = _gif_frames if path.suffix.lower() == '.gif' else _stream_frames
-    try: frames = list(reader(path))
+    if path.is_dir(): return _read_folder
+    if path.suffix.lower() in ('.gif', '.apng'): return _read_animation
+    if path.suffix.lower() not in image_suffixes: return _read_stream
+    return _read_animation if is_animated(path) else _read_still
+
+# %% ../nbs/library/video.ipynb #c5f21034
+def _as_tensor(path, read):
+    "The pictures that read() gives as one tensor; BadVideo if it cannot."
+    try: found = read()
+    except BadVideo: raise
     except Exception as e:
-        raise ValueError(f'{path} is not a video that can be decoded: {e}') from e
-    if not frames: raise ValueError(f'{path} holds no frames')
-    return rearrange(torch.from_numpy(np.stack(frames)),
-        't h w c -> t c h w').contiguous()
+        lines = str(getattr(e, 'strerror', None) or e).splitlines()
+        reason = lines[0] if lines else type(e).__name__
+        raise BadVideo(path, f'does not decode: {reason}') from e
+    if len({f.shape for f in found}) > 1:
+        sizes = sorted({f.shape[:2] for f in found})
+        raise BadVideo(path, f'frames of several sizes: {sizes}')
+    video = torch.from_numpy(np.stack(found))
+    return rearrange(video, 't h w c -> t c h w').contiguous()
+
+# %% ../nbs/library/video.ipynb #5f41bea6
+def read_video(
+    path:str|Path, # A video file, an animation, a folder of frames, or an image (t = 1)
+)->torch.Tensor: # uint8 t 3 h w, upright, as displayed
+    """Read all frames; FileNotFoundError if there is no such file, BadVideo (a
+    ValueError) if it cannot be decoded, both naming the file."""
+    if not Path(path).exists(): raise FileNotFoundError(f'no video file {path}')
+    read = _reader(path)
+    if read is not _read_stream: return _as_tensor(path, lambda: read(path, np.arange))
+    if reason := missing_part(path): raise BadVideo(path, reason)
+    return _as_tensor(path, lambda: decode_all(path))
+
+# %% ../nbs/library/video.ipynb #67bcaa56
+def read_clip(
+    path:str|Path, # As for read_video
+    frames:int=16, # Frames in the clip
+    interval:int=3, # Frames from one to the next
+    at:float=0., # Where the window lies, from 0 to below 1
+)->torch.Tensor: # uint8 t 3 h w; BadVideo, with a reason, if the file does not give it
+    "Read one clip, decoding no more than needed: the frames that decoding all gives."
+    def choose(count):
+        try: return frame_indices(count, frames, interval, at)
+        except ValueError as e: raise BadVideo(path, str(e)) from None
+    if not Path(path).exists(): raise BadVideo(path, 'missing')
+    return _as_tensor(path, lambda: _reader(path)(path, choose))

@@ -14,7 +14,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from align4gen import cache
-from align4gen.cache import (CachedClips, DigitClips, Plan, Recipe, build, collate, encode_clips,
+from align4gen.datasets import DigitClips
+from align4gen.cache import (CachedClips, Plan, Recipe, build, collate, encode_clips,
     pack, shard_index, write_shard)
 from align4gen.labs.evidence import commit
 from align4gen.files import write_json

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import av, numpy as np, torch
 
-from align4gen import datasets
+from align4gen import video
+from align4gen.containers import decode_all
 from align4gen.data import photographs
 from align4gen.labs.evidence import commit
 from align4gen.files import write_json
@@ -40,17 +41,17 @@ def film(path, codec, options, frames, w=340, h=256):
 
 
 def first(path, frames, at):
-    datasets._remembered.cache_clear(); return datasets.read_clip(path, at=at)
-def again(path, frames, at): return datasets.read_clip(path, at=at)
+    video._remembered.cache_clear(); return video.read_clip(path, at=at)
+def again(path, frames, at): return video.read_clip(path, at=at)
 def up_to(path, frames, at):
-    return torch.from_numpy(np.stack(datasets.decode_all(path, datasets.frame_indices(frames,
+    return torch.from_numpy(np.stack(decode_all(path, video.frame_indices(frames,
         at=at)))).permute(0, 3, 1, 2)
 
 def whole(path, frames, at):
     with av.open(str(path)) as file:
         file.streams.video[0].codec_context.thread_count = 1
         every = [frame.to_ndarray(format='rgb24') for frame in file.decode(video=0)]
-    return torch.from_numpy(np.stack([every[i] for i in datasets.frame_indices(len(every),
+    return torch.from_numpy(np.stack([every[i] for i in video.frame_indices(len(every),
         at=at)])).permute(0, 3, 1, 2)
 
 

@@ -5,7 +5,8 @@ import functools, http.server, json, os, random, signal, subprocess, sys, tarfil
 import pytest, torch, webdataset
 
 from align4gen import cache, encoders, vae
-from align4gen.cache import (CachedClips, DigitClips, align4gen_cache, build, check_manifest,
+from align4gen.datasets import DigitClips
+from align4gen.cache import (CachedClips, align4gen_cache, build, check_manifest,
     collate, encode_clips, finished, unpack, verify)
 from align4gen.weights import fingerprint
 

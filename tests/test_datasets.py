@@ -5,10 +5,11 @@ import av, numpy as np, pytest, torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from align4gen.video import read_video, to_float
-from align4gen.datasets import (BadFiles, BadVideo, ClipDataset, check_ucf101, chances, collate,
-    decode_all, decode_from_key, fit_frames, frame_indices, list_contents, load, missing_part,
-    read_clip)
+from align4gen.video import frame_indices, read_clip, read_video, to_float
+from align4gen.containers import (BadVideo, decode_all, decode_from_key, list_contents,
+    missing_part)
+from align4gen.datasets import (BadFiles, ClipDataset, check_ucf101, chances, collate, data_sets,
+    fit_frames, load, split_folders)
 
 
 def pictures(n, w=64, h=48, seed=0):
@@ -118,8 +119,8 @@ def test_seeking_decodes_a_part_only(tmp_path, monkeypatch):
     "A late clip of a long file does not cost the file."
     path, seen = film(tmp_path/'a.mp4', n=300, g='25'), []
     contents = list_contents(path)
-    from align4gen import datasets
-    monkeypatch.setattr(datasets, 'sound', lambda frame, path: (seen.append(1), frame)[1])
+    from align4gen import containers
+    monkeypatch.setattr(containers, 'check_intact', lambda frame, path: seen.append(1))
     decode_from_key(path, contents, frame_indices(300, at=.99)); seeked, seen[:] = len(seen), []
     decode_all(path, frame_indices(300, at=.99))
     assert seeked <= 75 and len(seen) > 290

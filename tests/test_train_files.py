@@ -6,7 +6,8 @@ from safetensors.torch import load_file
 
 from align4gen.data import MovingDigits
 from align4gen.video import write_video
-from align4gen.cache import DigitClips, build
+from align4gen.datasets import DigitClips
+from align4gen.cache import build
 from align4gen.train import align4gen_train, train
 
 small = dict(batch=4, steps=6, size='mini', teachers='mini_random', mapper_hidden=32,
