@@ -362,6 +362,7 @@ def read_config(
     kind = kinds.find(kind_of(given))
     known = [f.name for f in fields(kind)]
     given = migrate(given, known)
+    if hasattr(kind, 'migrate'): given = kind.migrate(given)
     given.pop('kind', None)
     if unknown := [k for k in given if k not in known]:
         raise ValueError(f'{path} has fields this version does not know: '

@@ -18,10 +18,11 @@ from torch.utils.checkpoint import checkpoint
 from fastcore.basics import patch
 from . import encoders, vae
 from .chunks import in_chunks, in_tiles, pad_end
+from .extractors import LPIPS
 from .files import replace_file, write_json
 from .vae import (channels_and_stride, each_chunk, latent_scale,
     trained_mini_vae, video_frames)
-from .weights import mismatch, read_state, shipped
+from .weights import mismatch, needs_weights, read_state, shipped
 
 # %% ../nbs/10_dpvae.ipynb #506a535d
 def _block_layers(
@@ -576,44 +577,34 @@ class FeatureLoss(nn.Module):
         return (tokens(a) - tokens(b)).square().sum(-1).mean()
 
 # %% ../nbs/10_dpvae.ipynb #b90520e2
-class _LPIPS(nn.Module):
+class _LPIPS(LPIPS):
     "Mean LPIPS of frames with VGG-16 (Zhang et al. 2018), with gradients."
-    name = 'LPIPS (VGG-16)'
     def __init__(self,
-        weights:str|Path, # torchvision's VGG-16 as .safetensors
-    ):
-        super().__init__()
-        from torchmetrics.functional.image.lpips import _LPIPS
-        state = read_state(weights, 'VGG-16')
-        state = {k.removeprefix('features.'): v for k, v in state.items()
-            if not k.startswith('classifier.')}
-        # no download: all weights are set below
-        self.model = _LPIPS(net='vgg', pnet_rand=True)
-        own = {k.split('.', 1)[1]: v for k,
-            v in self.model.net.state_dict().items()}
-        if wrong := mismatch(own, state):
-            raise ValueError(f'VGG-16: {weights} does not fit: {wrong}')
-        for k, v in own.items(): v.copy_(state[k])
-        self.requires_grad_(False)
-    def train(self, mode=True): return super().train(False)
+        weights:str|Path, # torchvision's VGG-16; 'random'
+    ): super().__init__(weights, 'vgg')
     def forward(self, a:torch.Tensor, b:torch.Tensor)->torch.Tensor:
         "n 3 h w in [-1, 1], sides of at least 16 pixels, to a scalar."
-        return self.model(a.clamp(-1, 1), b.clamp(-1, 1)).mean()
+        return super().forward(a.clamp(-1, 1), b.clamp(-1, 1)).mean()
 
 # %% ../nbs/10_dpvae.ipynb #041f0d51
+def check_perceptual(
+    name:str, # 'mini' or 'lpips'
+    weights:str|Path=None, # Of 'lpips': a file, or 'random'
+):
+    "ValueError if there is no such loss, or no weights for it."
+    if name not in ('mini', 'lpips'):
+        raise ValueError(f"perceptual is 'mini' or 'lpips', not {name!r}")
+    if name == 'lpips' and not weights:
+        raise needs_weights('lpips', ["torchvision's vgg16-397923af.pth"])
+
+# %% ../nbs/10_dpvae.ipynb #2d7b752d
 def _perceptual_loss(
     name:str, # 'mini' or 'lpips'
-    weights:str|Path=None, # Of 'lpips': VGG-16's as .safetensors
+    weights:str|Path=None, # Of 'lpips': a file, or 'random'
 )->nn.Module: # n 3 h w, n 3 h w -> scalar; its .name tells what it is
-    "The perceptual loss by name; LPIPS without weights is an error."
-    if name == 'mini': return FeatureLoss()
-    if name != 'lpips':
-        raise ValueError(f"perceptual is 'mini' or 'lpips', not {name!r}")
-    if weights: return _LPIPS(weights)
-    raise ValueError(
-        "perceptual='lpips' needs the weights of torchvision's VGG-16: "
-        "weights='vgg16.safetensors' (weights.to_safetensors makes it from "
-        'https://download.pytorch.org/models/vgg16-397923af.pth)')
+    "The perceptual loss by name."
+    check_perceptual(name, weights)
+    return FeatureLoss() if name == 'mini' else _LPIPS(weights)
 
 # %% ../nbs/10_dpvae.ipynb #2ef66d32
 class PatchDiscriminator(nn.Sequential):
@@ -681,7 +672,7 @@ class DPLoss(nn.Module):
         pixel:str='l2', # Reconstruction: 'l2' (eq. 2) or 'l1'
         adaptive:bool=False, # Balance the adversarial term by gradient norms
         perceptual:str='mini', # 'mini', or 'lpips' with weights
-        weights:str|Path=None, # Of 'lpips': VGG-16's as .safetensors
+        weights:str|Path=None, # Of 'lpips': VGG-16's, a file; or 'random'
         critic:nn.Module=None, # None: PatchDiscriminator()
     ):
         super().__init__()

@@ -11,8 +11,8 @@ from align4gen.config import TrainConfig
 from align4gen.dpvae import DPVAE, DPLoss, PatchDiscriminator, hinge_loss
 from align4gen.run import Run
 from align4gen.train import Trainer, clip_gradient, train
-from align4gen.train_dpvae import (DPCore, DPVAEConfig, DPVAERecipe, build_dpvae, dpvae_parser,
-    dpvae_presets, measure, ready_dpvae, term_names, train_dpvae)
+from align4gen.train_dpvae import (DPCore, DPVAEConfig, DPVAERecipe, align4gen_train_dpvae,
+    build_dpvae, dpvae_presets, measure_dpvae, ready_dpvae, term_names, train_dpvae)
 
 tiny = dict(clips=32, batch=4, steps=8, critic_width=8, critic_layers=1, lpips=0.,
     adversarial_start=3, checkpoint_every=1, log_every=2, eval_every=4, eval_clips=4,
@@ -178,8 +178,10 @@ def folder(path, widths=(8, 16), **more):
 
 @pytest.mark.parametrize('preset', dpvae_presets)
 def test_every_preset_is_valid(preset, tmp_path):
-    more = (dict(root=str(tmp_path), image_vae=folder(tmp_path/'sd3'/'vae').removesuffix('/vae'))
-        if preset == 'dpvae-sd3' else {})
+    more = {}
+    if preset == 'dpvae-sd3':
+        home = folder(tmp_path/'sd3'/'vae').removesuffix('/vae')
+        more = dict(root=str(tmp_path), image_vae=home, weights='lpips=random')
     config = ready_dpvae(preset, **more)
     assert config.preset == preset and config.precision != 'auto'
     assert build_dpvae(config).temporal_stride in (2, 4)
@@ -187,14 +189,14 @@ def test_every_preset_is_valid(preset, tmp_path):
 
 def test_every_field_is_read():
     """Fields of our own in this module; shared ones are those of TrainConfig, which has its own
-    test, or arrive there through `data_config`."""
+    test."""
     import ast
     from align4gen import train_dpvae as module
     nodes = ast.walk(ast.parse(open(module.__file__, encoding='utf-8').read()))
     read = {n.attr for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)
         and getattr(n.value, 'id', getattr(n.value, 'attr', None)) in ('c', 'config')}
     own = ({f.name for f in fields(DPVAEConfig)} - {f.name for f in fields(TrainConfig)} | {'start',
-        'preset', 'seed', 'checkpointing', 'compile', 'precision', 'eval_every', 'resolution'})
+        'weights', 'preset', 'checkpointing', 'compile', 'precision', 'eval_every', 'resolution'})
     assert own - read == set()
 
 
@@ -207,7 +209,7 @@ def test_an_autoencoder_from_a_folder(tmp_path):
     model, clips = run.model(), torch.rand(2, 8, 3, 16, 16)*2 - 1
     assert (model.settings['temporal'] == 'attention' and model.temporal_stride == 2
         and not any(p.requires_grad for p in model.parameters()))
-    assert set(measure(model, clips)) >= {'psnr', 'ssim', 'image', 'residual', 'guess'}
+    assert set(measure_dpvae(model, clips)) >= {'psnr', 'ssim', 'image', 'residual', 'guess'}
     assert torch.equal(DPVAE.from_pretrained(run.save_pretrained(tmp_path/'gift')).encode(clips),
         model.encode(clips))
     small = run.trim(tmp_path/'small')
@@ -238,21 +240,34 @@ def test_runs_are_not_mixed_up(whole, tmp_path):
     with pytest.raises(ValueError, match='leave out lr'): train_dpvae(resume=whole.path, lr=1.)
 
 
-def test_help():
-    said = dpvae_parser().format_help()
-    assert (all(f'--{f.name}' in said for f in fields(DPVAEConfig))
-        and 'None' not in said[said.index('Train a video'):])
+def test_help(capsys):
+    "Every field is an option, and a dry run needs no file."
+    named = {o['name'] for o in align4gen_train_dpvae.options()}
+    assert {f.name for f in fields(DPVAEConfig)} <= named
+    assert align4gen_train_dpvae(['--preset', 'dpvae-sd3', '--dry_run', '--device', 'h100']) == 0
+    assert '600,000' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('wrong, says', [({'reg': -1}, 'reg=-1'), ({'batch': 64}, 'batch=64'),
     ({'image_vae': 'nowhere'}, "image_vae='nowhere' is neither"), ({'resolution': 18},
     'multiple of 4'),
                                          ({'start': 'nowhere'}, "start='nowhere'"),
-                                         ({'lpips_weights': 'nowhere.safetensors', 'lpips': .1},
+                                         ({'perceptual': 'lpips', 'weights': 'lpips=nowhere.safetensors', 'lpips': .1},
                                          'nowhere.safetensors'), ({'ema': 1}, 'ema'), ({'gama': 1},
-                                         'unrecognized')])
+                                         'no option --gama')])
 def test_bad_input_is_one_line(wrong, says, tmp_path, capsys):
-    from align4gen.train_dpvae import align4gen_train_dpvae
     with pytest.raises(SystemExit) as e: align4gen_train_dpvae(options(tmp_path, **wrong))
     assert (e.value.code == 2 and says in capsys.readouterr().err.splitlines()[-1]
         and not (tmp_path/'run').exists())
+
+
+def test_a_run_of_an_earlier_version_opens(tmp_path):
+    "Its words for weights, booleans and the perceptual loss are translated."
+    from align4gen.config import read_config
+    old = dict(preset='digits', image_vae='sd14', image_vae_weights='', lpips_weights='vgg.safetensors',
+        causal='yes', key_encoder='no', flip='auto', checkpointing='no', steps=7)
+    (tmp_path/'config.json').write_text(json.dumps(old))
+    with pytest.warns(UserWarning, match='taking the defaults'):
+        c = read_config(tmp_path/'config.json')
+    assert (c.kind, c.causal, c.key_encoder, c.flip, c.steps) == ('dpvae', True, False, None, 7)
+    assert (c.weights, c.perceptual) == ('sd14=random,lpips=vgg.safetensors', 'lpips')
