@@ -33,7 +33,7 @@ from .datasets import BadVideo, ClipDataset, chances, fit_frames
 from .encoders import Table
 from .metrics import Metric, Result
 from .objectives import samplers
-from .sample import made_with, sample_to, samples_folder
+from .sample_folder import made_with, sample_to, samples_folder
 from .weights import fingerprint
 
 # %% ../nbs/library/evaluate.ipynb #8128ba73

@@ -9,7 +9,7 @@ __all__ = ['random_encoders', 'read_captions', 'captions_of', 'PromptTable', 'em
 import argparse, csv, json, logging, re, shlex, shutil, sys, tarfile, tempfile
 import warnings
 from contextlib import contextmanager
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from types import SimpleNamespace
 import torch
@@ -21,9 +21,9 @@ from .cache import CachedClips, describe_data
 from .config import TrainConfig
 from .data import MovingDigits
 from .files import replace_file
-from .sample import Sampling
+from .sample import Sampling, conditions
 from .videodit import Prompt
-from .weights import fetch
+from .weights import fetch, fingerprint
 
 _clip_suffixes = datasets.video_suffixes | datasets.image_suffixes
 
@@ -786,6 +786,40 @@ def one_each(
             f'{len(prompt)} prompts for {n} videos: give one, or one for each')
     return prompt if len(prompt) == n else prompt[torch.zeros(n, dtype=torch.long)]
 
+# %% ../nbs/library/prompts.ipynb #e4fb322f
+def _own_table(
+    run, # A Run, or None
+    text:str|Path='', # What the user gave
+)->str|Path: # '' if there is none
+    "The run's own prompts, or the table it was trained with."
+    if text or not run: return text
+    own = run.path/'prompts'
+    return own if own.is_dir() else run.config.text
+
+# %% ../nbs/library/prompts.ipynb #ada77c88
+def _prompt_reader(
+    sampling:Sampling, # Whose model reads prompts
+    text:str|Path='', # Folder made by align4gen_text; '': the run's
+    sd3:str|Path='', # Folder with SD3's text encoders: then any caption will do
+)->callable: # (n, captions or Prompt) -> (Prompt of n or None, a name for each)
+    "How sample finds out what videos should be of."
+    table = text or (sampling.run.config.text if sampling.run else '')
+    def read(n, given):
+        if given is None: return None, [None]*n
+        if isinstance(given, str): given = [given]
+        captions = isinstance(given, (list, tuple)) and given
+        if captions and all(isinstance(c, str) for c in captions):
+            known = _own_table(sampling.run, text) if sd3 else table
+            found = one_each(n, look_up([*captions], known, sd3))
+            return found, [*captions] * (n // len(captions))
+        if not hasattr(given, 'pooled'):
+            raise ValueError('this model reads prompts: give captions, or a Prompt')
+        found = one_each(n, given)
+        return found, [f'prompt {fingerprint(p.float(), 8)}' for p in found.tokens]
+    return read
+
+conditions.register('prompts', _prompt_reader)
+
 # %% ../nbs/library/prompts.ipynb #4466f52b
 class TextToVideo:
     "Captions in, videos out: a run with SD3's text encoders, loaded once."
@@ -801,8 +835,9 @@ class TextToVideo:
             raise ValueError(
                 'TextToVideo takes a model that reads prompts, a VideoDiT made '
                 'from Stable Diffusion 3')
-        if sd3: self.read = _reader(sd3, self.sampling.known)
-        else: self.read = lambda captions: look_up(captions, self.sampling.text)
+        run = self.sampling.run
+        if sd3: self.read = _reader(sd3, _own_table(run, text))
+        else: self.read = partial(look_up, text=text or (run.config.text if run else ''))
     def __call__(self,
         prompts:str|list, # One caption, or one for each video
         n:int=None, # How many videos; None: as many as captions

@@ -5,8 +5,8 @@ import pytest, torch
 from torch import nn
 
 from align4gen.objectives import Diffusion, Flow, dpm, samplers
-from align4gen.sample import (Sampling, align4gen_sample, compiled, noise_for, read_samples, sample,
-    sample_to, trajectory)
+from align4gen.sample import Sampling, compiled, noise_for, sample, trajectory
+from align4gen.sample_folder import align4gen_sample, read_samples, sample_to
 from align4gen.train import train
 from align4gen.vdit import vdit
 
@@ -199,7 +199,7 @@ def test_killed_and_going_on(run, whole, tmp_path):
     "SIGKILL in the middle of a file: what is under a final name is whole, and the leftovers go."
     folder, code = tmp_path/'set', f'''
 import os, signal, numpy as np
-from align4gen import sample as s
+from align4gen import sample_folder as s
 from align4gen.run import Run
 save, n = np.save, [0]
 def dying(part, array):
@@ -253,7 +253,7 @@ def test_a_version_change_on_the_way_is_written_down(run, whole, tmp_path, monke
     folder = tmp_path/'set'
     shutil.copytree(whole, folder)
     (folder/'00001.npy').unlink()
-    monkeypatch.setattr('align4gen.sample.made_with', lambda: dict(version='99'))
+    monkeypatch.setattr('align4gen.sample_folder.made_with', lambda: dict(version='99'))
     with pytest.warns(UserWarning, match='was begun with'): sample_to(folder, run, 10, **fast)
     assert ([m['version'] for m in read_samples(folder)[2]['made_with']][-1] == '99'
         and len(read_samples(folder)[2]['made_with']) == 2)
@@ -305,7 +305,7 @@ def test_more_errors(model, tmp_path, capsys):
 
 def test_a_borrowed_run_stays_as_it_is(tmp_path, monkeypatch, capsys):
     "A run of the package: pictures go to the folder one is in, and the command says so."
-    from align4gen.sample import samples_folder
+    from align4gen.sample_folder import samples_folder
     from align4gen.run import Run, example_run
     run = example_run()
     before = sorted(run.path.rglob('*'))

@@ -10,7 +10,9 @@ from align4gen import cost, train as training, train_videodit, vae
 from align4gen.config import plans
 from align4gen.video import to_uint8
 from align4gen.dpvae import DPVAE
-from align4gen.sample import TextToVideo, align4gen_sample, read_samples, sample
+from align4gen.prompts import TextToVideo
+from align4gen.sample import sample
+from align4gen.sample_folder import align4gen_sample, read_samples
 from align4gen.train_videodit import sees_video
 from align4gen.prompts import PromptTable, digit_captions, embed_captions, random_encoders
 from align4gen.run import Run, example_run
