@@ -305,3 +305,167 @@ def test_weights_are_small():
     files = [p for p in (root/'align4gen'/'weights').rglob('*') if p.is_file()]
     assert sum(p.stat().st_size for p in files) < 20_000_000
     assert {p.suffix for p in files} <= {'.safetensors', '.json', '.csv', '.md'}
+
+
+# How the house is built: CONTRIBUTING.md states these rules
+
+ground = ['plugins', 'files', 'weights', 'video', 'commands']
+paper_b = ['dpvae', 'train_dpvae', 'reconstruction', 'videodit', 'prompts', 'train_videodit']
+last = ['cost', 'labs']
+
+
+def tree(module): return ast.parse((root/(module.replace('.', '/') + '.py')).read_text(encoding='utf-8'))
+
+
+def own_imports(node, module):
+    "Modules of ours that an import statement names, without the package's name."
+    if isinstance(node, ast.Import): found = [a.name for a in node.names]
+    else:
+        parts = module.split('.')[:-node.level] if node.level else []
+        base = '.'.join([*parts, *([node.module] if node.module else [])])
+        found = [base] if base != 'align4gen' else [f'align4gen.{a.name}' for a in node.names]
+    return [f.split('.')[1] for f in found if f.startswith('align4gen.') and f.split('.')[1] != '__version__']
+
+
+def imports_of(module, body=None):
+    nodes = ast.walk(tree(module)) if body is None else body
+    imports = [n for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom))]
+    return {name for n in imports for name in own_imports(n, module)}
+
+
+def part(section):
+    "Modules of a part of the sidebar, in reading order."
+    pages, = (e['contents'] for e in sidebar()[1] if e.get('section') == section)
+    exports = [re.search(r'^#\| default_exp (\S+)', source(c), re.M) for p in hrefs(pages)
+        for c in cells(nbs/p) if c['cell_type'] == 'code']
+    return [m[1] for m in exports if m]
+
+
+@pytest.mark.parametrize('section', ['The idea', 'The library'])
+def test_reading_order(section):
+    "A chapter imports only chapters of its part that come before it."
+    order = part(section)
+    early = [(m, name) for i, m in enumerate(order) for name in imports_of(f'align4gen.{m}')
+        if name in order[i + 1:]]
+    assert early == []
+
+
+def test_ground_stands_on_ground():
+    assert [(m, n) for m in ground for n in imports_of(f'align4gen.{m}') if n not in ground] == []
+
+
+def test_paper_a_knows_nothing_of_paper_b():
+    "VideoDiT, DP-VAE, prompts, costs and labs register themselves."
+    later = paper_b + last
+    early = [m for m in modules if m.split('.')[1] not in later and not m.endswith('_modidx')]
+    named = re.compile(r'\b(VideoDiT|DPVAE|DPTrainer|PromptTable|align4gen\.(%s))\b' % '|'.join(later))
+    found = [(m, n) for m in early for n in imports_of(m) if n in later]
+    for m in early:
+        for node in ast.walk(tree(m)):
+            name = getattr(node, 'id', None) or getattr(node, 'attr', None)
+            if isinstance(name, str) and named.fullmatch(name): found.append((m, name))
+    assert found == []
+
+
+@pytest.mark.parametrize('module', modules)
+def test_no_late_imports(module):
+    "Our own modules are imported at the top: a circle would show."
+    late = [n.lineno for f in ast.walk(tree(module)) if isinstance(f, (ast.FunctionDef, ast.ClassDef))
+        for n in ast.walk(f) if isinstance(n, (ast.Import, ast.ImportFrom)) and own_imports(n, module)]
+    assert late == []
+
+
+def exported(path):
+    "Sources of the exported cells of a notebook, and whether a code cell that shows something follows."
+    kept = [c for c in cells(path) if source(c).strip()]
+    is_export = [c['cell_type'] == 'code' and bool(re.search(r'^#\| *exports?i?\b', source(c), re.M))
+        for c in kept]
+    for i, c in enumerate(kept):
+        if is_export[i]:
+            after = i + 1 < len(kept) and kept[i + 1]['cell_type'] == 'code' and not is_export[i + 1]
+            yield source(c), after
+
+
+def definitions(code):
+    return [n for n in ast.parse(code).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+
+
+def test_one_definition_a_cell():
+    found = [len(definitions(code)) > 1 for path in notebooks for code, _ in exported(path)]
+    assert sum(found) <= .05*len(found)
+
+
+def test_exported_cells_are_short():
+    "Lines of the exported cells: half of them at most 9, nine of ten at most 20, none over 40."
+    count = sorted(sum(bool(l.strip()) and not l.startswith('#|') for l in code.splitlines())
+        for path in notebooks for code, _ in exported(path))
+    assert (count[len(count)//2] <= 9, count[9*len(count)//10] <= 20, count[-1] <= 40) == (True,)*3
+
+
+def test_exported_cells_are_shown():
+    "Most exported cells are called in the next cell."
+    shown = [after for path in notebooks for _, after in exported(path)]
+    assert sum(shown) >= .6*len(shown)
+
+
+@each_notebook
+def test_lines_fit(path):
+    "110 characters at most anywhere in code."
+    wide = [l for c in cells(path) if c['cell_type'] == 'code' for l in source(c).splitlines()
+        if len(l) > 110]
+    assert wide == []
+
+
+@each_notebook
+def test_page_fits(path):
+    "Text outputs are no wider than the page, 84 characters, and every picture says what it shows."
+    wide, silent = [], []
+    for c in cells(path):
+        for o in c.get('outputs', []):
+            data = o.get('data', {})
+            text = o.get('text') or data.get('text/plain') or ''
+            text = text if isinstance(text, str) else ''.join(text)
+            rich = any(k.startswith(('text/html', 'text/markdown', 'application/', 'image/')) for k in data)
+            if not rich: wide += [l for l in text.splitlines() if len(l) > 84]
+            if 'image/png' in data and 'fig-alt' not in source(c): silent.append(c['id'])
+    assert (wide, silent) == ([], [])
+
+
+@each_notebook
+def test_opening_is_apart(path):
+    "nbdev drops the cell with the title: it holds title and blurb alone."
+    first = next(source(c) for c in cells(path) if c['cell_type'] == 'markdown')
+    assert [l for l in first.splitlines() if l.strip() and not l.startswith(('# ', '> '))] == []
+
+
+@each_notebook
+def test_no_raw_markup(path):
+    "Backticks in comments become raw links in signatures, and pandoc prints these brackets raw."
+    for code, _ in exported(path):
+        assert not re.search(r'^\s+\w+.*#[^#\n]*`', code, re.M), code
+    assert not re.search(r'\\\\[Bb]igg?[lr]?\\\\[lr]?Vert', path.read_text(encoding='utf-8'))
+
+
+def public(module):
+    for n in tree(module).body:
+        if isinstance(n, ast.Assign) and getattr(n.targets[0], 'id', '') == '__all__':
+            return ast.literal_eval(n.value)
+    return []
+
+
+def test_public_names_have_one_home():
+    homes = {}
+    for m in modules:
+        for name in public(m): homes.setdefault(name, []).append(m)
+    assert {n: h for n, h in homes.items() if len(h) > 1} == {}
+    assert len(homes) <= 220
+
+
+def test_patch_is_rare():
+    "A method stands in its class, unless it has prose of its own; none is overridden from afar."
+    count = 0
+    for m in modules:
+        for n in tree(m).body:
+            if isinstance(n, ast.FunctionDef):
+                count += any('patch' in ast.unparse(d) for d in n.decorator_list)
+    assert count <= 40
