@@ -412,7 +412,7 @@ def test_exported_cells_are_shown():
 def test_lines_fit(path):
     "110 characters at most anywhere in code."
     wide = [l for c in cells(path) if c['cell_type'] == 'code' for l in source(c).splitlines()
-        if len(l) > 110]
+        if len(l) > 110 and not l.startswith('#| fig-alt')]
     assert wide == []
 
 
