@@ -16,22 +16,15 @@ from .clusters import Clusters, join_batches, kmeans, kmeans_many
 from .video import to_float
 
 # %% ../nbs/05_analysis.ipynb #7cd431fb
-def _components(
-    x:torch.Tensor, # b m d, all tokens of a clip
-    keep:torch.Tensor, # b m, 1 for a token that counts, 0 for one that does not
-)->torch.Tensor: # b m 3, the projections of all tokens
-    "Three principal components of the tokens that count, one basis per clip."
+def _components(x, keep): # b m d, b m of 0 and 1 -> b m 3
+    "Three principal components of the tokens with keep 1, one basis per clip."
     weight = keep[..., None] / keep.sum(1).clamp_min(1)[:, None, None]
     x = x - (weight*x).sum(1, keepdim=True)
     basis = torch.linalg.eigh((weight*x).mT @ x).eigenvectors[..., -3:].flip(-1)
     return x @ basis
 
 # %% ../nbs/05_analysis.ipynb #05bbf5ad
-def _orient(
-    p:torch.Tensor, # b m 3
-    rows:int, # Of the token grid
-    columns:int, # Of the token grid
-)->torch.Tensor: # b m 3, each component with a fixed sign
+def _orient(p, rows, columns): # b m 3 -> b m 3
     "Flip components until the inside of the frame is brighter than its border."
     inside = torch.zeros(rows, columns, dtype=torch.bool, device=p.device)
     inside[1:-1, 1:-1] = True
@@ -40,10 +33,7 @@ def _orient(
     return p * torch.where(mean(inside) < mean(~inside), -1., 1.)[:, None]
 
 # %% ../nbs/05_analysis.ipynb #47b7259c
-def _colours(
-    p:torch.Tensor, # b m 3
-    keep:torch.Tensor, # b m, 1 for a token that is shown
-)->torch.Tensor: # b m 3 in [0, 1], black where keep is 0
+def _colours(p, keep): # b m 3, b m of 0 and 1 -> b m 3 in [0, 1]
     "From the 2nd to the 98th percentile of each component."
     shown = torch.where(keep[..., None] > 0, p, torch.nan)
     low, high = (shown.nanquantile(q, 1, keepdim=True) for q in (.02, .98))
@@ -51,10 +41,7 @@ def _colours(
     return scaled.clamp(0, 1).nan_to_num() * keep[..., None]
 
 # %% ../nbs/05_analysis.ipynb #27439e18
-def _token_grid(
-    n:int, # Tokens of a frame
-    grid:tuple=None, # (rows, columns); None: a square
-)->tuple: # (rows, columns)
+def _token_grid(n, grid=None): # -> (rows, columns)
     "The grid of a row of tokens; ValueError if it does not fit."
     rows, columns = grid or (math.isqrt(n),)*2
     if rows*columns == n: return rows, columns
@@ -81,12 +68,8 @@ def pca_frames(
         k=columns)
 
 # %% ../nbs/05_analysis.ipynb #7965e5a0
-def _read_at(
-    features:torch.Tensor, # b t n d
-    where:torch.Tensor, # b t 2, (x, y) in [0, 1] of the frame's width and height
-    grid:tuple=None, # (rows, columns); None: a square
-)->torch.Tensor: # b t d
-    "Features at a place between tokens, bilinear."
+def _read_at(features, where, grid=None): # b t n d, b t 2 -> b t d
+    "Features at places (x, y) in [0, 1] between tokens, bilinear."
     rows, _ = _token_grid(features.shape[2], grid)
     maps = rearrange(features.float(), 'b t (r k) d -> (b t) d r k', r=rows)
     at = rearrange(where.to(maps)*2 - 1, 'b t xy -> (b t) 1 1 xy')
@@ -115,11 +98,8 @@ def temporal_stability(
     cosine = lambda a: F.cosine_similarity(here[:, :-1], a[:, 1:], dim=-1).mean()
     return _Stability(cosine(here).item(), cosine(mirrored).item())
 
-# %% ../nbs/05_analysis.ipynb #1e5a29aa
-def _cluster_sums(
-    values:torch.Tensor, # b n ...
-    found:Clusters, # Of the same tokens
-)->torch.Tensor: # b k ...
+# %% ../nbs/05_analysis.ipynb #971cde10
+def _cluster_sums(values, found): # b n ... -> b k ...
     "Sums over the tokens of each cluster."
     b, k = found.centroids.shape[:2]
     index = found.labels.view(*found.labels.shape, *[1]*(values.ndim-2))
@@ -127,12 +107,8 @@ def _cluster_sums(
     return zeros.scatter_add_(1, index.expand_as(values), values)
 
 # %% ../nbs/05_analysis.ipynb #8007f103
-def _spreads(
-    x:torch.Tensor, # b n d
-    found:Clusters, # Of the same tokens
-    sigma:str='rms', # Or 'per_dim': a channel's deviation, averaged over channels
-)->tuple: # (b k spread of every cluster, b k its number of tokens)
-    "How wide every cluster is; 'rms': root mean squared distance to the centroid."
+def _spreads(x, found, sigma='rms'): # -> b k spreads, b k tokens
+    "Root mean squared distance to the centroid; 'per_dim': channel by channel."
     if sigma not in ('rms', 'per_dim'):
         raise ValueError(f"sigma={sigma!r} should be 'rms' or 'per_dim'")
     off = (x - found.assigned()).square()
@@ -159,22 +135,15 @@ class IICR:
             f'{len(self.inter)} clips, {self.dropped.float().mean():.2f} clusters '
             'dropped in each')
 
-# %% ../nbs/05_analysis.ipynb #5b699150
-def _half_interval(
-    values:torch.Tensor, # b, nan where there is none
-)->float: # nan for fewer than two values
+# %% ../nbs/05_analysis.ipynb #2c0378e4
+def _half_interval(values): # b -> float
     "Half the width of the 95% confidence interval of the mean."
     v = values[~values.isnan()]
     return 1.96 * v.std().item() / math.sqrt(len(v)) if len(v) > 1 else float('nan')
 
 # %% ../nbs/05_analysis.ipynb #94351f7a
-def _iicr_of(
-    x:torch.Tensor, # b n d
-    found:Clusters, # Of the same tokens
-    sigma:str='rms', # As in _spreads
-    least:int=2, # Clusters of fewer tokens are dropped
-)->IICR:
-    "Eq. 5 to 7 for given clusters."
+def _iicr_of(x, found, sigma='rms', least=2): # b n d -> IICR
+    "Eq. 5 to 7 for given clusters; those of fewer than `least` tokens are dropped."
     spread, count = _spreads(x, found, sigma)
     out = count < least
     apart = torch.cdist(found.centroids, found.centroids,
@@ -185,10 +154,8 @@ def _iicr_of(
     inter = inter.masked_fill(inter.isinf(), torch.nan)
     return IICR(inter, intra, (out & (count > 0)).sum(1))
 
-# %% ../nbs/05_analysis.ipynb #e9c9c9ec
-def _flat_tokens(
-    features:torch.Tensor, # b t n d, or b n d
-)->torch.Tensor: # b (t n) d, float32
+# %% ../nbs/05_analysis.ipynb #69adf5c5
+def _flat_tokens(features): # b t n d or b n d -> b (t n) d
     "All tokens of a clip in one row."
     if features.ndim in (3, 4): return features.flatten(1, -2).float()
     raise ValueError(f'features {tuple(features.shape)} should be b t n d or b n d')
@@ -219,11 +186,7 @@ def iicr_curve(
     return {k: _iicr_of(x, c, sigma, least) for k, c in found.items()}
 
 # %% ../nbs/05_analysis.ipynb #cd83012a
-def _log_spectrum(
-    features:torch.Tensor, # b t n d, or b n d
-    grid:tuple=None, # (rows, columns); None: a square
-    eps:float=1e-6, # Added to magnitudes
-)->torch.Tensor: # rows columns, the zero frequency at (rows//2, columns//2)
+def _log_spectrum(features, grid=None, eps=1e-6): # ... n d -> rows columns
     "Log-magnitude of the 2D spectrum per token, mean over the rest (eq. 8, 9)."
     rows, _ = _token_grid(features.shape[-2], grid)
     maps = rearrange(features.float(), '... (r k) d -> (...) d r k', r=rows)
@@ -232,28 +195,20 @@ def _log_spectrum(
     return (spectrum.abs() + eps).log().mean((0, 1)).cpu()
 
 # %% ../nbs/05_analysis.ipynb #a4bdb2ef
-def _radius(
-    rows:int, # Of the spectrum
-    columns:int, # Of the spectrum
-)->torch.Tensor: # rows columns: distance from frequency zero, in cycles per frame
+def _radius(rows, columns): # -> rows columns
     "How high a frequency is."
     u, v = torch.arange(rows) - rows//2, torch.arange(columns) - columns//2
     return torch.hypot(u[:, None].float(), v[None].float())
 
 # %% ../nbs/05_analysis.ipynb #c109dc65
-def _high_minus_lowest(
-    spectrum:torch.Tensor, # rows columns, from _log_spectrum
-)->float: # Natural log
+def _high_minus_lowest(spectrum): # rows columns -> float
     "Eq. 10 to 12 for a given spectrum; the corners belong to the high frequencies."
     rows, columns = spectrum.shape
     high = _radius(rows, columns) > .75*min(rows, columns)/2
     return (spectrum[high].mean() - spectrum[rows//2, columns//2]).item()
 
 # %% ../nbs/05_analysis.ipynb #882a9c42
-def _low_frequencies(
-    spectrum:torch.Tensor, # rows columns, from _log_spectrum
-    common:tuple=None, # (rows, columns) to keep; None: all
-)->torch.Tensor: # The lowest frequencies, as many as a map of that size has
+def _low_frequencies(spectrum, common=None): # -> fewer rows and columns
     "Reduce a spectrum to what a coarser grid has too."
     rows, columns = spectrum.shape
     r, k = common or spectrum.shape
@@ -273,9 +228,7 @@ def delta_freq(
     return _high_minus_lowest(_low_frequencies(spectrum, common))
 
 # %% ../nbs/05_analysis.ipynb #91bcb927
-def _frequency_profile(
-    spectrum:torch.Tensor, # rows columns, from _log_spectrum
-)->torch.Tensor: # Log-magnitude at radius 0, 1, 2, ... cycles per frame
+def _frequency_profile(spectrum): # rows columns -> one value a ring
     "The spectrum by radius: means over rings of width 1."
     ring = _radius(*spectrum.shape).round().long()
     rings = range(int(ring.max()) + 1)
@@ -297,14 +250,7 @@ class _Measured:
         return _frequency_profile(_low_frequencies(self.spectrum, common))
 
 # %% ../nbs/05_analysis.ipynb #8d5235e1
-def _measure_batch(
-    encoder:callable, # b t 3 h w in [-1, 1] -> b t n d
-    video:torch.Tensor, # b t 3 h w, uint8 or floating point in [-1, 1]
-    ks:list, # Numbers of clusters
-    where:torch.Tensor, # b t 2 or None
-    grid:tuple, # (rows, columns); None: a square
-    **options, # For iicr_curve
-)->_Measured:
+def _measure_batch(encoder, video, ks, where, grid, **options): # -> _Measured
     "All three analyses of one batch."
     video = to_float(video) if video.dtype == torch.uint8 else video
     start = time.perf_counter()
@@ -315,10 +261,8 @@ def _measure_batch(
     return _Measured(iicr_curve(f, ks, **options), _log_spectrum(f, grid), pooled,
         milliseconds, still, pca_frames(f[:4], grid))
 
-# %% ../nbs/05_analysis.ipynb #c0463945
-def _join_measured(
-    parts:list, # One _Measured per batch
-)->_Measured:
+# %% ../nbs/05_analysis.ipynb #e03dfee6
+def _join_measured(parts): # -> _Measured
     "Put the batches together: means weighted by clips, pictures of the first."
     n = torch.tensor([len(p.pooled) for p in parts], dtype=torch.float32)
     mean = lambda values: sum(v*k for v, k in zip(values, n)) / n.sum()
@@ -349,13 +293,8 @@ def measure(
         for v, place in bar])
 
 # %% ../nbs/05_analysis.ipynb #54e1e4d1
-def _probe(
-    pooled:torch.Tensor, # b d, one vector per clip
-    labels:torch.Tensor, # b, classes
-    groups:torch.Tensor=None, # b, one group stays on one side; None: no groups
-    folds:int=5, # Parts; each is tested once
-)->float: # Accuracy
-    "Logistic regression on standardised features, cross-validated."
+def _probe(pooled, labels, groups=None, folds=5): # b d, b -> accuracy
+    "Logistic regression, cross-validated; a group stays on one side of the split."
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_score
     from sklearn.pipeline import make_pipeline

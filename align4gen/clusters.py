@@ -10,21 +10,15 @@ import math
 from dataclasses import dataclass, replace
 import torch
 
-# %% ../nbs/library/clusters.ipynb #91dd1542
-def _distances(
-    x:torch.Tensor, # b n d
-    c:torch.Tensor, # b f k d, centroids of f fits
-)->torch.Tensor: # b f k n: squared distance minus the token's own square
+# %% ../nbs/library/clusters.ipynb #8e00509e
+def _distances(x, c): # b n d, b f k d -> b f k n
     "Every token to every centroid of every fit."
     flat = c.flatten(1, 2)
     square = flat.square().sum(-1, keepdim=True)
     return torch.baddbmm(square, flat, x.mT, alpha=-2).unflatten(1, c.shape[1:3])
 
-# %% ../nbs/library/clusters.ipynb #bb583c62
-def _update(
-    x:torch.Tensor, # b n d
-    c:torch.Tensor, # b f k d
-)->torch.Tensor: # b f k d, each the mean of its tokens; one that has none stays
+# %% ../nbs/library/clusters.ipynb #afef2d5e
+def _update(x, c): # b n d, b f k d -> b f k d
     "One step of Lloyd's algorithm."
     nearest = _distances(x, c).min(2, keepdim=True).indices
     numbers = torch.arange(c.shape[2], device=x.device)[:, None]
@@ -33,15 +27,9 @@ def _update(
     total = (member.flatten(1, 2) @ x).unflatten(1, c.shape[1:3])
     return torch.where(count > 0, total / count.clamp_min(1), c)
 
-# %% ../nbs/library/clusters.ipynb #26beb108
-def _lloyd(
-    x:torch.Tensor, # b n d, mean 0 in each clip
-    own:torch.Tensor, # b n, squared length of every token
-    c:torch.Tensor, # b f k d, where to start
-    iters:int=300, # Steps at most
-    tol:float=1e-4, # A fit that moves less has converged; in the tokens' variance
-)->torch.Tensor: # b f k d
-    "Assign and average until nothing moves."
+# %% ../nbs/library/clusters.ipynb #ed47895a
+def _lloyd(x, own, c, iters=300, tol=1e-4): # own: b n -> b f k d
+    "Assign and average until all moves are below tol, in the tokens' variance."
     c, goal = c.clone(), tol * own.mean(1, keepdim=True) / x.shape[-1]
     active = torch.ones(c.shape[:2], dtype=torch.bool, device=x.device)
     for _ in range(iters):
@@ -54,22 +42,14 @@ def _lloyd(
         if not active.any(): break
     return c
 
-# %% ../nbs/library/clusters.ipynb #d2b1a3cd
-def _gather_tokens(
-    x:torch.Tensor, # b n d
-    index:torch.Tensor, # b m
-)->torch.Tensor: # b m d
+# %% ../nbs/library/clusters.ipynb #b0cab7bf
+def _gather_tokens(x, index): # b n d, b m -> b m d
     "Some tokens of each clip."
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
 
-# %% ../nbs/library/clusters.ipynb #3dde9abd
-def _draw_next(
-    x:torch.Tensor, # b n d
-    own:torch.Tensor, # b n, squared length of every token
-    near:torch.Tensor, # b f n, squared distance to the nearest chosen token
-    u:torch.Tensor, # b f tries, uniform in [0, 1)
-)->tuple: # (b f 1 d, one more token; b f n, the distances with it)
-    "Draw by squared distance; of a few draws keep the one that helps most."
+# %% ../nbs/library/clusters.ipynb #bbdea1b8
+def _draw_next(x, own, near, u): # near: b f n, u: b f tries -> b f 1 d, b f n
+    "One more token: draw by squared distance, of a few draws keep the best."
     (b, f, n), tries = near.shape, u.shape[-1]
     total = near.cumsum(-1)
     draw = torch.searchsorted(total, u * total[..., -1:]).clamp_max(n-1)
@@ -80,13 +60,9 @@ def _draw_next(
     return (new.gather(2, best.expand(-1, -1, 1, x.shape[-1])),
         after.gather(2, best.expand(-1, -1, 1, n))[:, :, 0])
 
-# %% ../nbs/library/clusters.ipynb #c91642fa
-def _seed(
-    x:torch.Tensor, # b n d
-    own:torch.Tensor, # b n, squared length of every token
-    u:torch.Tensor, # b f k tries, uniform in [0, 1)
-)->torch.Tensor: # b f k d; its first j centroids are a start for j clusters
-    "Greedy k-means++."
+# %% ../nbs/library/clusters.ipynb #9a7af4bb
+def _seed(x, own, u): # u: b f k tries in [0, 1) -> b f k d
+    "Greedy k-means++: the first j centroids are a start for j clusters."
     first = (u[:, :, 0, 0] * x.shape[1]).long()
     chosen = _gather_tokens(x, first)[:, :, None]
     near = (_distances(x, chosen) + own[:, None, None]).clamp_min(0)[:, :, 0]
@@ -106,25 +82,16 @@ class Clusters:
         "The centroid of every token."
         return _gather_tokens(self.centroids, self.labels)
 
-# %% ../nbs/library/clusters.ipynb #3bc5a42a
-def _best(
-    x:torch.Tensor, # b n d
-    own:torch.Tensor, # b n, squared length of every token
-    c:torch.Tensor, # b f k d
-)->Clusters: # The best of the f fits of each clip
+# %% ../nbs/library/clusters.ipynb #bab4fcb3
+def _best(x, own, c): # b n d, b n, b f k d -> Clusters
     "Label the tokens, keep the fit with the least inertia."
     near, labels = _distances(x, c).min(2)
     inertia = (near + own[:, None]).clamp_min(0).double().sum(-1)
     at = torch.arange(len(x), device=x.device), inertia.argmin(1)
     return Clusters(c[at], labels[at], inertia[at])
 
-# %% ../nbs/library/clusters.ipynb #3048300a
-def _draws(
-    b:int, # Clips
-    k:int, # Clusters
-    starts:int, # Fits per clip
-    seed:int, # Of the first
-)->torch.Tensor: # b starts k tries, uniform in [0, 1), float64
+# %% ../nbs/library/clusters.ipynb #a7fe9026
+def _draws(b, k, starts, seed): # -> b starts k tries, in [0, 1)
     "The random numbers of all starts."
     tries = 2 + int(math.log(k))
     sources = [torch.Generator().manual_seed(seed*10_007 + s)
@@ -132,15 +99,8 @@ def _draws(
     draw = lambda g: torch.rand(b, k, tries, generator=g, dtype=torch.float64)
     return torch.stack([draw(g) for g in sources], 1)
 
-# %% ../nbs/library/clusters.ipynb #d0bd8216
-def _fit(
-    x:torch.Tensor, # b n d
-    u:torch.Tensor, # b f k tries
-    start:torch.Tensor, # b f k d, or None: k-means++
-    ks:list, # Numbers of clusters
-    iters:int, # As in kmeans_many
-    tol:float, # As in kmeans_many
-)->dict: # k to Clusters
+# %% ../nbs/library/clusters.ipynb #f468ed75
+def _fit(x, u, start, ks, iters, tol): # -> dict of k to Clusters
     "All K of a few clips. Tokens are centred: small numbers, small rounding."
     mean = x.mean(1, keepdim=True)
     x = x - mean
@@ -150,12 +110,8 @@ def _fit(
     found = {k: _best(x, own, c) for k, c in fits.items()}
     return {k: replace(f, centroids=f.centroids + mean) for k, f in found.items()}
 
-# %% ../nbs/library/clusters.ipynb #914b1ec4
-def _check(
-    x:torch.Tensor, # b n d
-    ks:list, # Numbers of clusters, sorted
-    start:torch.Tensor, # b f k d or None
-):
+# %% ../nbs/library/clusters.ipynb #9fa9e7f6
+def _check(x, ks, start): # b n d, sorted, b f k d or None
     "ValueError for what K-means cannot work on."
     b, n, d = x.shape
     if not x.is_floating_point() or not x.isfinite().all():

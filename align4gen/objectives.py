@@ -13,10 +13,7 @@ from fastcore.basics import patch
 from .plugins import Registry
 
 # %% ../nbs/01_objectives.ipynb #58ada6bf
-def _expand_time(
-    t:torch.Tensor, # b noise times in [0, 1], or one number for all
-    x:torch.Tensor, # b ..., what the times belong to
-)->torch.Tensor: # b 1 1 ..., ready to multiply x
+def _expand_time(t, x): # b or one number, b ... -> b 1 1 ...
     "Give noise times the axes of x; ValueError for step indices or wrong counts."
     if isinstance(t, (int, float)):
         kind = torch.promote_types(x.dtype, torch.float32)
@@ -35,22 +32,14 @@ def _expand_time(
 _hint = 'divide a step index by the number of steps'
 
 # %% ../nbs/01_objectives.ipynb #8dedacb5
-def _draw(
-    fill:callable, # torch.rand or torch.randn
-    size:tuple, # The shape wanted
-    device:str=None, # Where the numbers are needed
-    generator:torch.Generator=None, # The source; may live on another device
-)->torch.Tensor: # float32 on device
+def _draw(fill, size, device=None, generator=None): # torch.rand or torch.randn
     "Random numbers on any device, the same ones for the same generator."
     home = device if generator is None else generator.device
     numbers = fill(size, device=home, generator=generator)
     return numbers if device is None else numbers.to(device)
 
 # %% ../nbs/01_objectives.ipynb #1c553ee4
-def _first_half(
-    out:torch.Tensor, # The model's answer, with the channels of x or twice as many
-    x:torch.Tensor, # b d, b c h w or b t c h w
-)->torch.Tensor: # The prediction, in the shape of x
+def _first_half(out, x): # x or x with twice the channels -> x
     "Drop the variance channels that a learn_sigma model adds."
     if out.shape == x.shape: return out
     axis = x.ndim-3 if x.ndim >= 4 else x.ndim-1
@@ -100,6 +89,14 @@ class Objective:
         labels = () if y is None else (y,)
         return self.error(model(xt, t, *labels, **conditions), target).mean()
 
+# %% ../nbs/01_objectives.ipynb #9ed51adb
+def _same_shape(**tensors): # two, by the names for the message
+    "ValueError that names both tensors unless they have the same shape."
+    (a, x), (b, y) = tensors.items()
+    if x.shape == y.shape: return
+    raise ValueError(f'{a} has shape {tuple(x.shape)} but {b} has '
+        f'{tuple(y.shape)}: they must be equal')
+
 # %% ../nbs/01_objectives.ipynb #019b6e98
 class Flow(Objective):
     "A straight line from data to noise, and the velocity along it (eq. 3-4)."
@@ -131,16 +128,6 @@ class Flow(Objective):
         return [1 - i/steps for i in range(steps)]
     def step(self, xt, t, s, pred): return xt + pred*(t - (s or 0.)) # Euler
 
-# %% ../nbs/01_objectives.ipynb #9ed51adb
-def _same_shape(
-    **tensors, # Two tensors under the names to use in the message
-):
-    "ValueError that names both tensors unless they have the same shape."
-    (a, x), (b, y) = tensors.items()
-    if x.shape == y.shape: return
-    raise ValueError(f'{a} has shape {tuple(x.shape)} but {b} has '
-        f'{tuple(y.shape)}: they must be equal')
-
 # %% ../nbs/01_objectives.ipynb #beb894ed
 def euler(
     objective:Objective, # Its times and its step
@@ -166,7 +153,7 @@ def find_sampler(
     if steps < 1: raise ValueError(f'steps must be 1 or more, not {steps}')
     return sampler if callable(sampler) else samplers.find(sampler or 'euler')
 
-# %% ../nbs/01_objectives.ipynb #db6da200
+# %% ../nbs/01_objectives.ipynb #06cc493a
 def drop_labels(
     y:torch.Tensor, # b labels, or another condition with a method drop
     dropped:torch.Tensor, # bool b
@@ -176,7 +163,7 @@ def drop_labels(
     if hasattr(y, 'drop'): return y.drop(dropped)
     return torch.where(dropped, null, y)
 
-# %% ../nbs/01_objectives.ipynb #8816a71b
+# %% ../nbs/01_objectives.ipynb #4b2d9936
 def join_labels(
     a:torch.Tensor, # b labels, or another condition with a method join
     b:torch.Tensor, # Of the same kind
@@ -283,20 +270,14 @@ def heun(objective:Objective, model:callable, x:torch.Tensor, steps:int):
 samplers.register('heun', heun)
 
 # %% ../nbs/01_objectives.ipynb #933270a3
-def _coefficients(
-    objective:Objective, # Its noise
-    t:float, # A noise time; None is clean data
-)->tuple: # (a, b), floats: noise(x0, t, eps) is a*x0 + b*eps
+def _coefficients(objective, t): # -> (a, b); t None is clean data
     "How much data and how much noise there is at a time."
     if t is None: return 1., 0.
     one, nil = torch.eye(2, dtype=torch.float64)[:, :1]
     return objective.noise(one, t, nil).item(), objective.noise(nil, t, one).item()
 
 # %% ../nbs/01_objectives.ipynb #1a815948
-def _log_snr(
-    a:float, # Coefficient of the data, 0 or more
-    b:float, # Coefficient of the noise, 0 or more
-)->float: # Minus infinity where there is no data, infinity where there is no noise
+def _log_snr(a, b): # 0 or more each
     "The logarithm of the ratio of signal to noise."
     return math.log(a/b) if a and b else math.inf if a else -math.inf
 

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from align4gen import encoders
 from align4gen.align import Alignment, align_loss, fuse, match_grid
-from align4gen.aligner import Aligner, Recorder, frame_groups, known, probe
+from align4gen.aligner import Aligner, _frame_groups as frame_groups, known, probe
 from align4gen.vdit import vdit
 
 two_heads = dict(num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4)
@@ -129,7 +129,7 @@ def test_table_knows_the_model(name, teachers):
     case = Case(name, teachers)
     assert case.aligner.tap.layout == case.layout and case.aligner.tap.name == case.tap
     case.run(); tokens = case.aligner.tokens(case.video)
-    time, groups, grid = case.aligner.reading
+    time, groups, grid = case.aligner.token_grid
     assert (time, groups, grid) == (case.time, case.groups, case.grid)
     assert tokens.shape == (2, len(groups), grid[0]*grid[1], 32)
 
@@ -155,7 +155,7 @@ def test_targets_are_pooled_by_the_rule(name, teachers):
     "Group by group, written out."
     case = Case(name, teachers)
     case.run(); case.aligner.tokens(case.video)
-    got = case.aligner.targets(case.video, *case.aligner.reading[1:])
+    got = case.aligner.targets(case.video, *case.aligner.token_grid[1:])
     for f, e in zip(got, teachers):
         full, start = e(case.video), 0
         for i, k in enumerate(case.groups):
@@ -173,7 +173,7 @@ def test_loss_is_that_of_align(name, teachers):
     loss = case.aligner.loss(case.video)
     case.run()
     tokens = case.aligner.tokens(case.video)
-    target = fuse(case.aligner.targets(case.video, *case.aligner.reading[1:]))
+    target = fuse(case.aligner.targets(case.video, *case.aligner.token_grid[1:]))
     want = align_loss(case.aligner.alignment.mappers[0](tokens), target)
     assert torch.allclose(loss, .3*want, atol=1e-6)
     assert (abs(case.aligner.cosine.item() - (1 - want.item())) < 1e-6
@@ -282,7 +282,7 @@ def test_recomputation_of_a_stretch_is_not_heard(teachers):
         model.blocks[1].register_forward_hook(lambda *_: calls.append(on))
         (model(clip).square().mean() + a.loss(clip)).backward()
         got.append({k: p.grad for k, p in [*model.named_parameters(), *a.named_parameters()]})
-        assert a.recorder.value is None
+        assert a.hook.value is None
     assert calls == [False, True, True]
     same(*got, eps=0)
 
@@ -410,7 +410,8 @@ def test_copies_are_deaf(teachers):
     average = copy.deepcopy(case.model); case.aligner.loss(case.video)
     case.ask(average, case.z)
     with pytest.raises(RuntimeError, match='once before every loss'): case.aligner.loss(case.video)
-    assert isinstance(copy.deepcopy(case.aligner.recorder), Recorder)
+    hook = case.aligner.hook
+    assert type(copy.deepcopy(hook)) is type(hook) and not copy.deepcopy(hook).live
 
 
 def test_features_from_a_cache(teachers):
@@ -432,12 +433,12 @@ def test_unknown_model(text, teachers):
     a = Aligner(model, encoders=teachers, text=-text, **plain)
     model(clip)
     tokens = a.tokens(clip)
-    assert tokens.shape == (2, 3, 6, 24) and a.reading == ('each', [1, 1, 1], (2, 3))
+    assert tokens.shape == (2, 3, 6, 24) and a.token_grid == ('each', [1, 1, 1], (2, 3))
     assert torch.allclose(tokens[1, 2, 4], model.blocks[:2](model.embed(clip[1, 2, :, 4:8,
         4:8].flatten()[None]))[0], atol=1e-6)
 
 
-def test_two_readings_are_an_error_until_one_is_chosen(teachers):
+def test_two_token_grids_are_an_error_until_one_is_chosen(teachers):
     # 16 frames x 64 patches of 4, or 4 frames x 256
     video = torch.zeros(1, 16, 3, 32, 32)
     model = Stretched()
@@ -446,7 +447,7 @@ def test_two_readings_are_an_error_until_one_is_chosen(teachers):
         a = Aligner(model, encoders=teachers, **plain); model(video); a.loss(video)
     for options in (dict(time='each'), dict(grid=(8, 8))):
         a = Aligner(model, encoders=teachers, **plain, **options); model(video); a.loss(video)
-        assert a.reading == ('each', [1]*16, (8, 8))
+        assert a.token_grid == ('each', [1]*16, (8, 8))
 
 
 mistakes = {
@@ -509,4 +510,4 @@ def test_real_sizes(name, teachers):
     with Aligner(model, block=9, encoders=teachers) as a:
         model(*inputs())
         assert a.tokens(empty(1, frames, 3, h, w)).shape == (1, t, grid[0]*grid[1], a.dim)
-        assert (a.reading[0], len(a.reading[1]), a.reading[2]) == (time, t, grid)
+        assert (a.token_grid[0], len(a.token_grid[1]), a.token_grid[2]) == (time, t, grid)
