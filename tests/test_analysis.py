@@ -41,7 +41,7 @@ def test_bad_files_are_named_and_the_rest_is_measured(folder, capsys):
 
 @pytest.mark.parametrize('options, message', [
     (['--videos', 'nowhere'], 'nowhere is not a folder'), (['--encoders', 'dinov9'],
-    "no encoder 'dinov9'"), (['--k', '1'], 'numbers from 2'),
+    "'dinov9'"), (['--k', '1'], 'numbers from 2'),
     (['--run', 'nowhere'], 'nowhere is not a run'), (['--n', '0'], 'at least 1')])
 def test_errors_name_the_fix(options, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
