@@ -12,8 +12,9 @@ from align4gen.config import make_config
 from align4gen.data import MovingDigits
 from align4gen.video import write_video
 from align4gen.source import count_classes, held_out, load_frozen, open_source
-from align4gen.train_videodit import (JointDisk, JointMemory, VideoDiTConfig, VideoDiTRecipe,
-    held_out_prompts, sees_video)
+from align4gen.train_videodit import (_held_out_prompts as held_out_prompts,
+    _is_video_step as sees_video, _JointDisk as JointDisk, _JointMemory as JointMemory,
+    VideoDiTConfig, VideoDiTRecipe)
 from align4gen.prompts import (PromptTable, align4gen_text, captions_of, digit_captions,
     embed_captions, load_text, random_encoders, read_captions, read_text, run_captions)
 from align4gen.videodit import Prompt, inflate, sd3

@@ -13,7 +13,7 @@ from align4gen.dpvae import DPVAE
 from align4gen.prompts import TextToVideo
 from align4gen.sample import sample
 from align4gen.sample_folder import align4gen_sample, read_samples
-from align4gen.train_videodit import sees_video
+from align4gen.train_videodit import _is_video_step as sees_video
 from align4gen.prompts import PromptTable, digit_captions, embed_captions, random_encoders
 from align4gen.run import Run, example_run
 from align4gen.train import Trainer, align4gen_train, ready_config, train
