@@ -6,8 +6,8 @@
 __all__ = ['Command', 'main', 'write_commands']
 
 # %% ../nbs/library/commands.ipynb #937b7f8f
-import argparse, dataclasses, importlib, inspect, json, pkgutil, shutil, sys, types
-import typing
+import argparse, dataclasses, importlib, inspect, json, pkgutil, shutil, sys
+import textwrap, types, typing
 from importlib.resources import files
 from pathlib import Path
 from .plugins import load_plugins, nearest, outside_plugins
@@ -226,7 +226,8 @@ def _help(
     "What `--help` prints."
     width = width or max(80, min(shutil.get_terminal_size().columns, 120))
     words = ' '.join(o['name'].upper() for o in spec['options'] if o.get('needed'))
-    lines = [f'{name} {words} [options]'.replace('  ', ' '), '', spec['about']]
+    about = textwrap.wrap(spec['about'], width)
+    lines = [f'{name} {words} [options]'.replace('  ', ' '), '', *about]
     lines += [f'  {e}' for e in spec['examples']]
     group = None
     for o in spec['options']:

@@ -23,8 +23,8 @@ from timm.models.vision_transformer import Block
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 from .. import encoders, vae
-from ..data import (MovingDigits, bright_colour, digit_images, photographs,
-    place_digits, window)
+from ..data import (MovingDigits, bright_colour, digit_images, place_digits,
+    _photographs, _window)
 from ..video import to_float
 from ..objectives import Flow
 from ..sample import sample
@@ -62,12 +62,12 @@ def photo_windows(
     size:int, # Side of the frame, pixels
 )->torch.Tensor: # n 3 size size in [0, 1]
     "Random places of the two photographs."
-    photos = photographs(4*size)
+    photos = _photographs(4*size)
     span = torch.tensor([photos.shape[-1], photos.shape[-2]]) - 2*size
     origin, which = size/2 + r[:, :2]*span, (r[:, 2]*len(photos)).long()
     out = torch.empty(len(r), 3, size, size)
     for i, photo in enumerate(photos):
-        out[which == i] = window(photo, origin[which == i], size)
+        out[which == i] = _window(photo, origin[which == i], size)
     return out
 
 # %% ../../nbs/labs/miniatures.ipynb #b8a1f0cb
