@@ -7,7 +7,7 @@ import pytest, torch
 from diffusers import StableDiffusion3Pipeline
 from safetensors.torch import load_file
 
-from align4gen import cache, datasets, prompts as text
+from align4gen import cache, commands, datasets, prompts as text
 from align4gen.config import make_config
 from align4gen.data import MovingDigits
 from align4gen.video import write_video
@@ -235,7 +235,8 @@ def test_what_is_not_there(table, tiny):
     import shlex
     argv = shlex.split(str(e.value).split('add with align4gen_text ')[1].split(', or for many')[0])
     # the advice can be typed
-    assert text._parser().parse_args(argv).caption == ['a "big" cat']
+    spec = align4gen_text.spec()
+    assert commands._parse('align4gen_text', spec, argv)['caption'] == ['a "big" cat']
     with pytest.raises(ValueError, match='no captions'): table([])
 
 
