@@ -127,11 +127,14 @@ def _check(x, ks, start): # b n d, sorted, b f k d or None
 
 # %% ../nbs/library/clusters.ipynb #902b5c3c
 def join_batches(
-    parts:list, # Dataclasses of tensors, one per batch
-): # One of their kind
-    "Put the batches of a result together."
-    fields = zip(*(vars(p).values() for p in parts))
-    return type(parts[0])(*map(torch.cat, fields))
+    parts:list, # One dict per batch: k to a dataclass of tensors
+)->dict: # k to one dataclass
+    "Put the batches of results together."
+    out = {}
+    for k, first in parts[0].items():
+        fields = zip(*(vars(p[k]).values() for p in parts))
+        out[k] = type(first)(*map(torch.cat, fields))
+    return out
 
 # %% ../nbs/library/clusters.ipynb #9cf2d664
 def kmeans_many(
@@ -154,8 +157,7 @@ def kmeans_many(
     u = _draws(len(x), ks[-1], starts, seed).to(x)
     given = [None]*len(x) if start is None else start.split(chunk)
     parts = zip(x.split(chunk), u.split(chunk), given)
-    found = [_fit(*part, ks, iters, tol) for part in parts]
-    return {k: join_batches([f[k] for f in found]) for k in ks}
+    return join_batches([_fit(*part, ks, iters, tol) for part in parts])
 
 # %% ../nbs/library/clusters.ipynb #c9b7a5fb
 def kmeans(
