@@ -451,7 +451,8 @@ def mini(a):
     from align4gen.data import MovingDigits
     from align4gen.video import to_float
     from align4gen.source import Batch, batch_index, load_frozen
-    from align4gen.train import Trainer, resolve_machine
+    from align4gen.build import resolve_machine
+    from align4gen.train import Trainer
     def cached(trainer, memory):
         stream = memory.batches(0)
         return lambda: trainer.train_step(next(stream))

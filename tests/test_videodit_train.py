@@ -16,7 +16,8 @@ from align4gen.sample_folder import align4gen_sample, read_samples
 from align4gen.train_videodit import _is_video_step as sees_video
 from align4gen.prompts import PromptTable, digit_captions, embed_captions, random_encoders
 from align4gen.run import Run, example_run
-from align4gen.train import Trainer, align4gen_train, ready_config, train
+from align4gen.build import ready_config
+from align4gen.train import Trainer, align4gen_train, train
 from align4gen.videodit import VideoDiT, image_kinds, sd3, sd3_tiny
 
 small = dict(clips=32, batch=8, frames=8, compile='no', precision='fp32', sample_every=0, judge='',
