@@ -14,7 +14,7 @@ from . import encoders, vae
 from .align import Alignment
 from align4gen.config import (TrainConfig, check_fields, fill, presets, recipes,
     teacher_names)
-from .datasets import sources as data_sets
+from .datasets import data_sets
 from .objectives import Diffusion, Flow
 from .source import count_classes, open_clips, vae_weights
 from .vdit import VDiT, vdit

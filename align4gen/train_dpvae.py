@@ -13,8 +13,9 @@ from typing import Literal
 import torch
 from safetensors import SafetensorError
 from . import vae
+from .build import check_data, compile_parts, ready_config
 from .commands import Command
-from .config import (Data, Machine, Naming, Optimiser, Recording, groups,
+from .config import (Data, Machine, Naming, Optimiser, Recording,
     kinds, number, plans, recipes)
 from .data import MovingDigits
 from .dpvae import (DPVAE, DPLoss, PatchDiscriminator, architecture,
@@ -26,8 +27,7 @@ from .run import Run, markdown_table
 from .sample import enlargement
 from align4gen.source import (DiskSource, Frozen, MemorySource, autocast, held_out,
     open_clips)
-from align4gen.train import (Recipe, check_data, compile_parts, ready_config,
-    run_config)
+from .train import Recipe, run_config
 from .video import show_videos, to_float, video_grid, write_video
 from .weights import choose_weights, mismatch, ship
 
@@ -476,7 +476,7 @@ align4gen_train_dpvae = Command(_train, 'align4gen_train_dpvae',
     'Train a video autoencoder in the latent space of an image autoencoder.',
     ['align4gen_train_dpvae --reg 0 --name without-reg',
         'align4gen_train_dpvae --preset dpvae-sd3 --dry_run'],
-    configs=lambda: [DPVAEConfig], groups=groups(DPVAEConfig),
+    configs=lambda: [DPVAEConfig],
     first=['preset', 'root', 'image_vae', 'weights', 'name', 'resume', 'dry_run'],
     names=dict(preset=dpvae_presets.names))
 

@@ -16,7 +16,9 @@ from .files import write_json
 from .prompts import PromptTable, keep_empty, run_captions
 from .source import (DiskSource, MemorySource, compute_all, held_out,
     held_out_items, load_frozen, open_clips, open_source)
-from .train import VDiTRecipe, latents_of, vdit_card
+from .build import latents_of
+from .run import vdit_card
+from .train import VDiTRecipe
 from .videodit import (VideoDiT, image_dit, image_shape, inflate, sd3,
     sd3_tiny, trained_image_dit)
 

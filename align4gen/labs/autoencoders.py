@@ -32,8 +32,9 @@ from .faults import steps_extractor
 from ..objectives import Flow
 from ..sample import Sampling
 from ..run import Run, machine
-from align4gen.train import (denoising_loss, ready_config, run_config,
-    train)
+from ..build import ready_config
+from ..progress import denoising_loss
+from ..train import run_config, train
 from ..train_dpvae import (DPCore, DPVAEConfig, DPVAERecipe, key_latents,
     read_keys, ready_dpvae)
 

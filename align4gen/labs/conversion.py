@@ -25,7 +25,9 @@ from ..objectives import Flow
 from ..sample import Sampling
 from ..source import Batch
 from ..run import machine
-from ..train import Trainer, denoising_loss, ready_config, train
+from ..build import ready_config
+from ..progress import denoising_loss
+from ..train import Trainer, train
 from ..vdit import VDiT, count_parameters
 from ..cost import kept_bytes
 from ..train_videodit import one_frame
