@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from align4gen import cache
 from align4gen.datasets import DigitClips
-from align4gen.cache import (CachedClips, Plan, Recipe, build, collate, encode_clips,
+from align4gen.cache import (CachedClips, CacheSpec, Plan, build, collate, encode_clips,
     pack, shard_index, write_shard)
 from align4gen.labs.evidence import commit
 from align4gen.files import write_json
@@ -68,7 +68,7 @@ def main():
         start = time.perf_counter()
         build(digits, folder/'mini', teachers=teachers, progress=False)
         made = a.clips / (time.perf_counter() - start)
-        models = Recipe(teachers=teachers).load()
+        models = CacheSpec(teachers=teachers).load()
         ways = {'computed': lambda: pass_over(digits, 0, videos, lambda video: encode_clips(video,
             *models))}
         for workers in (0, 1, 2):

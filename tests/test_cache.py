@@ -39,7 +39,7 @@ def test_items_are_what_the_networks_say(whole):
     cached, digits, coder = CachedClips(whole), DigitClips(n=48), vae.load('mini')
     assert (len(cached) == 96 and cached.classes == digits.classes and cached.num_classes == 10
         and cached.bad == [])
-    assert (cached.labels == digits.labels*2 and cached.index == [*range(48)]*2
+    assert (cached.labels == digits.labels.tolist()*2 and cached.index == [*range(48)]*2
         and cached.draws == [0]*48 + [1]*48)
     models = [encoders.load(t) for t in teachers]
     for j in (0, 5, 47, 48, 90):
@@ -276,8 +276,8 @@ def test_dry_run_writes_nothing(tmp_path, capsys):
 
 
 def test_the_estimated_size_is_the_size(whole):
-    seen = cache.probe(DigitClips(n=1), cache.Recipe(teachers=teachers),
-        cache.Recipe(teachers=teachers).load())
+    spec = cache.CacheSpec(teachers=teachers)
+    seen = cache.probe(DigitClips(n=1), spec, spec.load())
     tars = sum(p.stat().st_size for p in whole.glob('*.tar'))
     assert .97 < cache.clip_bytes(seen['shapes'])*96/tars < 1.03
 
@@ -328,7 +328,8 @@ def test_bytes_do_not_depend_on_the_clock(whole):
     (['--data', 'ucf101'], '--root'), (['--teachers', 'mini_infonse'], 'mini_infonse'),
     (['--grid', '4'], '--grid'), (['--clips', '0'], 'clips=0'), (['--rank', '2'], 'rank=2'),
     (['--jobs', '0'], 'jobs=0'),
-    (['--vae', 'sd15'], "no VAE 'sd15'"), (['--weights', 'mini_infonce=hub'], 'mini_infonce'),
+    (['--vae', 'sd15'], "--vae 'sd15'"), (['--vae', 'sd14'], 'sd14=PATH'),
+    (['--data', 'ucf'], "'ucf101'"), (['--weights', 'mini_infonce=hub'], 'mini_infonce'),
     (['--weights', 'mini_mae=hub'], 'not on the Hub'), (['--batch', '0'], 'batch=0')])
 def test_impossible_values_are_one_clear_error(bad, says, tmp_path, capsys):
     with pytest.raises(SystemExit) as e:
