@@ -96,6 +96,9 @@ def teacher_cost(
     parameters, gflops = encoders.measure(entry.build, entry.size, clip)
     return parameters, gflops * 1e9 * frames
 
+# %% ../nbs/library/cost.ipynb #e57e7231
+def _family(net): return 'VideoDiT' if 'kind' in net.config else 'V-DiT'
+
 # %% ../nbs/library/cost.ipynb #b1991dda
 @delegates(meta_model)
 def parameters(
@@ -108,10 +111,7 @@ def parameters(
         ('teachers', ())))
     mapper = count_parameters(alignment) if alignment else 0
     frozen = {e.name: teacher_cost(e, frames)[0] for e in _teachers(teachers)}
-    return {_cost(net).family: count_parameters(net), 'mapper': mapper, **frozen}
-
-# %% ../nbs/library/cost.ipynb #e57e7231
-def _cost(net): return costs.find('videodit' if 'kind' in net.config else 'vdit')
+    return {_family(net): count_parameters(net), 'mapper': mapper, **frozen}
 
 # %% ../nbs/library/cost.ipynb #c8c54379
 def tokens(
@@ -122,45 +122,6 @@ def tokens(
     "Tokens of one clip: patches in a frame times frames."
     net, _ = meta_model(size, input_size=input_size, frames=frames)
     return net.x_embedder.num_patches * frames
-
-# %% ../nbs/library/cost.ipynb #24866766
-def _count(
-    net:nn.Module, # VDiT or VideoDiT on the meta device
-    alignment:Alignment|None, # Mapper(s)
-    batch:int, # Clips
-    fused:bool=False, # Attention by the fused kernel
-)->FlopCounterMode: # .get_total_flops(), .get_flop_counts()
-    "Forward and backward pass under PyTorch's own counter."
-    x, t = _empty_clips(net, batch)
-    with FlopCounterMode(display=False) as counter, MetaAutocast(False, fused):
-        out, (h,) = net(x, t, return_tokens=(0,))
-        loss = out.square().mean()
-        for m in alignment.mappers if alignment else ():
-            loss = loss + m(h).square().mean()
-        loss.backward()
-    return counter
-
-# %% ../nbs/library/cost.ipynb #0023a7b8
-def _empty_clips(net, batch):
-    "Noisy latents and times without numbers, in a model's own shape."
-    c, side = net.config, net.config['input_size']
-    x = torch.empty(batch, c['frames'], c['in_channels'], side, side, device='meta')
-    return x, torch.empty(batch, device='meta')
-
-# %% ../nbs/library/cost.ipynb #6591c6ea
-@delegates(meta_model)
-def count_step(
-    size:str, # As in meta_model: 'mini', ..., 'XL', or an image model
-    batch:int, # Clips in a step
-    *,
-    checkpointing:bool=False, # Activations are computed again in the backward pass
-    fused:bool=False, # Attention by the fused kernel
-    **kwargs, # As in meta_model
-)->FlopCounterMode: # .get_total_flops(), .get_flop_counts()
-    "One step of the model and its mapper under PyTorch's own counter."
-    net, alignment = meta_model(size, **kwargs)
-    net.checkpointing = checkpointing
-    return _count(net, alignment, batch, fused)
 
 # %% ../nbs/library/cost.ipynb #a9c9cd0f
 class MetaAutocast(TorchFunctionMode):
@@ -182,10 +143,49 @@ class MetaAutocast(TorchFunctionMode):
             return torch.ops.aten._scaled_dot_product_flash_attention(*args)[0]
         return func(*args, **(kwargs or {}))
 
+# %% ../nbs/library/cost.ipynb #0023a7b8
+def _empty_clips(net, batch):
+    "Noisy latents and times without numbers, in a model's own shape."
+    c, side = net.config, net.config['input_size']
+    x = torch.empty(batch, c['frames'], c['in_channels'], side, side, device='meta')
+    return x, torch.empty(batch, device='meta')
+
+# %% ../nbs/library/cost.ipynb #24866766
+def _count(
+    net:nn.Module, # VDiT or VideoDiT on the meta device
+    alignment:Alignment|None, # Mapper(s)
+    batch:int, # Clips
+    fused:bool=False, # Attention by the fused kernel
+)->FlopCounterMode: # .get_total_flops(), .get_flop_counts()
+    "Forward and backward pass under PyTorch's own counter."
+    x, t = _empty_clips(net, batch)
+    with FlopCounterMode(display=False) as counter, MetaAutocast(False, fused):
+        out, (h,) = net(x, t, return_tokens=(0,))
+        loss = out.square().mean()
+        for m in alignment.mappers if alignment else ():
+            loss = loss + m(h).square().mean()
+        loss.backward()
+    return counter
+
+# %% ../nbs/library/cost.ipynb #6591c6ea
+@delegates(meta_model)
+def count_step(
+    size:str, # As in meta_model: 'mini', ..., 'XL', or an image model
+    batch:int, # Clips in a step
+    *,
+    checkpointing:bool=False, # Activations are computed again in the backward pass
+    fused:bool=False, # Attention by the fused kernel
+    **kwargs, # As in meta_model
+)->FlopCounterMode: # .get_total_flops(), .get_flop_counts()
+    "One step of the model and its mapper under PyTorch's own counter."
+    net, alignment = meta_model(size, **kwargs)
+    net.checkpointing = checkpointing
+    return _count(net, alignment, batch, fused)
+
 # %% ../nbs/library/cost.ipynb #b2d29e16
 class _VDiTCost:
     "The matrix products of a V-DiT, part by part."
-    family = 'V-DiT'
+
     def forward(self, net, b): # Part -> FLOPs of one forward pass of b clips
         c, n = net.config, net.x_embedder.num_patches
         d, t, depth = c['dim'], c['frames'], c['depth']
@@ -208,6 +208,9 @@ class _VDiTCost:
     def parts(self, net): return {} # Part -> parameters; empty: of one piece
 
 costs.register('vdit', _VDiTCost())
+
+# %% ../nbs/library/cost.ipynb #d288e260
+def _cost(net): return costs.find('videodit' if 'kind' in net.config else 'vdit')
 
 # %% ../nbs/library/cost.ipynb #fce45279
 _words = 154 # Text tokens of a prompt: 77 from CLIP, 77 from T5
@@ -255,10 +258,22 @@ def _end_flops(
     branch = 2*N*d*(patch + d) if net.patchify == '3d' else 0
     return 2*N*d*(patch + out) + 2*b*(256*d + d*d) + branch + 2*b*text*d
 
+# %% ../nbs/library/cost.ipynb #17596a0e
+def _conversion_parts(net):
+    "What a conversion adds to its image model: part -> parameters."
+    names = {'image': 'image model', 'branch': 'patch branch',
+        'zero': 'its projection',
+        'copies': 'copies'}
+    parts = {name: count_parameters(getattr(net, a)) for a, name in names.items()
+        if hasattr(net, a)}
+    if not hasattr(net, 'zeros'): return parts
+    zeros = count_parameters(net.zeros) + count_parameters(net.text_zeros)
+    return parts | {'their projections': zeros}
+
 # %% ../nbs/library/cost.ipynb #f7371c5b
 class _VideoDiTCost(_VDiTCost):
     "The matrix products of a VideoDiT: blocks on frames or clips, copies, text."
-    family = 'VideoDiT'
+
     def forward(self, net, b):
         c, d, n = net.config, net.dim, net.x_embedder.num_patches
         if c['image'].get('dual_attention_layers'):
@@ -296,18 +311,6 @@ class _VideoDiTCost(_VDiTCost):
 
 costs.register('videodit', _VideoDiTCost())
 
-# %% ../nbs/library/cost.ipynb #17596a0e
-def _conversion_parts(net):
-    "What a conversion adds to its image model: part -> parameters."
-    names = {'image': 'image model', 'branch': 'patch branch',
-        'zero': 'its projection',
-        'copies': 'copies'}
-    parts = {name: count_parameters(getattr(net, a)) for a, name in names.items()
-        if hasattr(net, a)}
-    if not hasattr(net, 'zeros'): return parts
-    zeros = count_parameters(net.zeros) + count_parameters(net.text_zeros)
-    return parts | {'their projections': zeros}
-
 # %% ../nbs/library/cost.ipynb #dc93e669
 def forward_flops(
     net:nn.Module, # A VDiT or VideoDiT, on any device
@@ -315,21 +318,6 @@ def forward_flops(
 )->dict: # Part -> FLOPs of one forward pass
     "The matrix products of a model, part by part."
     return _cost(net).forward(net, batch)
-
-# %% ../nbs/library/cost.ipynb #d40e985b
-def _meta_vae(
-    name:str, # 'mini', 'sd14', 'taesd', 'dpvae' (on SD3's) or a DP-VAE's folder
-)->nn.Module: # On the meta device
-    "A VAE without its numbers; ValueError lists the names."
-    from diffusers import AutoencoderTiny
-    build = dict(mini=mini_vae, sd14=sd14_vae, taesd=AutoencoderTiny,
-        dpvae=_sd3_dpvae).get(name)
-    if build is None and not (Path(name)/'config.json').is_file():
-        raise ValueError(
-            f"no VAE {name!r}: there are pixels, mini, sd14, taesd, dpvae "
-            "and folders of a DP-VAE")
-    with torch.device('meta'):
-        return (build() if build else _folder_dpvae(name)).eval()
 
 # %% ../nbs/library/cost.ipynb #700f5017
 def _sd3_dpvae():
@@ -349,6 +337,21 @@ def _folder_dpvae(folder):
     image_vae = AutoencoderKL.from_config(given['autoencoder_kl'])
     return DPVAE.from_2d(image_vae, **given['settings'])
 
+# %% ../nbs/library/cost.ipynb #d40e985b
+def _meta_vae(
+    name:str, # 'mini', 'sd14', 'taesd', 'dpvae' (on SD3's) or a DP-VAE's folder
+)->nn.Module: # On the meta device
+    "A VAE without its numbers; ValueError lists the names."
+    from diffusers import AutoencoderTiny
+    build = dict(mini=mini_vae, sd14=sd14_vae, taesd=AutoencoderTiny,
+        dpvae=_sd3_dpvae).get(name)
+    if build is None and not (Path(name)/'config.json').is_file():
+        raise ValueError(
+            f"no VAE {name!r}: there are pixels, mini, sd14, taesd, dpvae "
+            "and folders of a DP-VAE")
+    with torch.device('meta'):
+        return (build() if build else _folder_dpvae(name)).eval()
+
 # %% ../nbs/library/cost.ipynb #255ffa9d
 def vae_flops(
     name:str, # 'pixels', 'mini', 'sd14', 'taesd', 'dpvae' or a DP-VAE's folder
@@ -367,6 +370,22 @@ def vae_flops(
         else: model.moments(video(frames*model.temporal_stride))
     times = 1 if hasattr(model, 'temporal_stride') else frames
     return count.get_total_flops() * times
+
+# %% ../nbs/library/cost.ipynb #21e4c765
+def _recomputed(net, b, forward):
+    "FLOPs of the blocks' second forward pass under checkpointing."
+    N, d = b * net.config['frames'] * net.x_embedder.num_patches, net.dim
+    # without the final layer's adaLN
+    blocks = sum(forward.values()) - forward['embedding and output'] - 4*b*d*d
+    # '2d+3d' ends each block in a projection that is not needed again
+    return blocks - 2*net.depth*N*d*d if _cost(net).frozen(net) else blocks
+
+# %% ../nbs/library/cost.ipynb #08f57018
+def _teacher_flops(vae, frames, teachers):
+    "FLOPs of all teachers on a clip; a latent of a DP-VAE is four frames."
+    each = vae in (None, 'pixels', 'mini', 'sd14', 'taesd') or frames == 1
+    n = frames if each else 4*frames
+    return sum(teacher_cost(e, n)[1] for e in _teachers(teachers))
 
 # %% ../nbs/library/cost.ipynb #60af021f
 @delegates(meta_model)
@@ -396,22 +415,6 @@ def step_flops(
         if vae: parts['VAE'] = batch * vae_flops(vae, c['input_size'], c['frames'])
     return parts
 
-# %% ../nbs/library/cost.ipynb #21e4c765
-def _recomputed(net, b, forward):
-    "FLOPs of the blocks' second forward pass under checkpointing."
-    N, d = b * net.config['frames'] * net.x_embedder.num_patches, net.dim
-    # without the final layer's adaLN
-    blocks = sum(forward.values()) - forward['embedding and output'] - 4*b*d*d
-    # '2d+3d' ends each block in a projection that is not needed again
-    return blocks - 2*net.depth*N*d*d if _cost(net).frozen(net) else blocks
-
-# %% ../nbs/library/cost.ipynb #08f57018
-def _teacher_flops(vae, frames, teachers):
-    "FLOPs of all teachers on a clip; a latent of a DP-VAE is four frames."
-    each = vae in (None, 'pixels', 'mini', 'sd14', 'taesd') or frames == 1
-    n = frames if each else 4*frames
-    return sum(teacher_cost(e, n)[1] for e in _teachers(teachers))
-
 # %% ../nbs/library/cost.ipynb #6619772a
 def kept_bytes(
     run:callable, # () -> anything: a forward pass, on the meta device or any other
@@ -431,27 +434,6 @@ def kept_bytes(
     there = {s._cdata for s in [*copies, *(w.untyped_storage() for w in weights)]}
     return (sum(s.nbytes() for i, s in kept.items() if i not in there),
         sum(s.nbytes() for s in copies))
-
-# %% ../nbs/library/cost.ipynb #6429f90b
-@delegates(meta_model)
-def activations(
-    size:str, # As in meta_model: 'mini', ..., 'XL', or an image model
-    batch:int, # Clips on one GPU
-    *,
-    precision:str='bf16', # 'bf16' (autocast) or 'fp32'
-    checkpointing:bool=False, # Activation checkpointing
-    fused:bool=True, # Attention that never writes its n x n table down
-    **kwargs, # As in meta_model
-)->tuple: # (bytes of activations, bytes of the weights' bf16 copies)
-    "What one GPU keeps between forward and backward pass."
-    net, alignment = meta_model(size, **kwargs)
-    net.checkpointing = checkpointing
-    weights = [*net.parameters(), *(alignment.parameters() if alignment else ())]
-    count = lambda run: kept_bytes(run, weights, precision == 'bf16', fused)
-    kept, copies = count(lambda: _meta_loss(net, alignment, batch))
-    if not checkpointing: return kept, copies
-    # one block at a time is computed again
-    return kept + max(count(run)[0] for run in _single_blocks(net, batch)), copies
 
 # %% ../nbs/library/cost.ipynb #8ad8f60b
 def _meta_loss(net, alignment, batch):
@@ -474,6 +456,27 @@ def _single_blocks(net, batch):
         requires_grad=True)
     return _cost(net).blocks(net, empty(batch, t, n), empty(batch))
 
+# %% ../nbs/library/cost.ipynb #6429f90b
+@delegates(meta_model)
+def activations(
+    size:str, # As in meta_model: 'mini', ..., 'XL', or an image model
+    batch:int, # Clips on one GPU
+    *,
+    precision:str='bf16', # 'bf16' (autocast) or 'fp32'
+    checkpointing:bool=False, # Activation checkpointing
+    fused:bool=True, # Attention that never writes its n x n table down
+    **kwargs, # As in meta_model
+)->tuple: # (bytes of activations, bytes of the weights' bf16 copies)
+    "What one GPU keeps between forward and backward pass."
+    net, alignment = meta_model(size, **kwargs)
+    net.checkpointing = checkpointing
+    weights = [*net.parameters(), *(alignment.parameters() if alignment else ())]
+    count = lambda run: kept_bytes(run, weights, precision == 'bf16', fused)
+    kept, copies = count(lambda: _meta_loss(net, alignment, batch))
+    if not checkpointing: return kept, copies
+    # one block at a time is computed again
+    return kept + max(count(run)[0] for run in _single_blocks(net, batch)), copies
+
 # %% ../nbs/library/cost.ipynb #8a86e461
 @delegates(meta_model)
 def memory(
@@ -493,7 +496,7 @@ def memory(
     net, p = meta_model(size, **kwargs)[0], parameters(size, **kwargs)
     cost = _cost(net)
     fixed = cost.frozen(net)
-    model = p.pop(cost.family) - fixed
+    model = p.pop(_family(net)) - fixed
     learned = model + p.pop('mapper')
     kept, copies = activations(size, batch, precision=precision,
         checkpointing=checkpointing, **kwargs)
@@ -653,6 +656,13 @@ def _duration(hours):
     if hours < 100: return f'{hours:.1f} hours'
     return f'{hours:,.0f} hours ({hours/24:.0f} days)'
 
+# %% ../nbs/library/cost.ipynb #1bd73ab9
+def _time(gpu_hours, gpus, mfu, peak, source):
+    "How long a run takes, and what that rests on."
+    all_ = f', {gpu_hours:,.1f} GPU-hours' if gpus > 1 else ''
+    return (f"about {_duration(gpu_hours/gpus)}{all_}: an estimate, {mfu:.0%} of "
+        f"{_scaled(peak, 'FLOP/s')} ({source})")
+
 # %% ../nbs/library/cost.ipynb #cc00728a
 def _learns(e):
     "Which parameters there are, and which of them learn."
@@ -692,13 +702,6 @@ def _estimate_lines(e):
         ('memory', f'at least {gib(e.bytes)} GiB on each device: {parts}'),
         ('time', _time(e.gpu_hours, e.gpus, e.mfu, e.peak, e.source))]
 
-# %% ../nbs/library/cost.ipynb #1bd73ab9
-def _time(gpu_hours, gpus, mfu, peak, source):
-    "How long a run takes, and what that rests on."
-    all_ = f', {gpu_hours:,.1f} GPU-hours' if gpus > 1 else ''
-    return (f"about {_duration(gpu_hours/gpus)}{all_}: an estimate, {mfu:.0%} of "
-        f"{_scaled(peak, 'FLOP/s')} ({source})")
-
 # %% ../nbs/library/cost.ipynb #d97166f5
 @delegates(meta_model)
 def estimate(
@@ -732,14 +735,24 @@ def estimate(
             v in flops.items()}
     used = memory(size, max(1, batch//gpus//accumulate), precision=precision,
         **live)
-    model = cost.family
+    model = _family(net)
     if 'mode' in c: model += f" {c['mode']}, patchify {c['patchify']}"
     return Estimate(size, batch, steps, c['frames'],
         c['frames']*net.x_embedder.num_patches, p, flops, used, name, peak, source,
         mfu,
-        gpus, model, cost.parts(net), p[cost.family] - cost.frozen(net)
+        gpus, model, cost.parts(net), p[_family(net)] - cost.frozen(net)
         + p['mapper'],
         video_share)
+
+# %% ../nbs/library/cost.ipynb #3f93aea1
+def _size_of(c):
+    "What a config trains, as in meta_model; a folder to come is SD3 medium."
+    if c.kind != 'videodit': return c.size
+    image = c.image
+    if image in ('mini', 'random') or image.endswith('.safetensors'):
+        return 'image-mini'
+    here = image in ('sd3', 'sd3-tiny') or (Path(image)/'transformer').is_dir()
+    return image if here else 'sd3'
 
 # %% ../nbs/library/cost.ipynb #44fa5aff
 def _to_come(c):
@@ -760,16 +773,6 @@ def _planned_latents(c):
         return 16, 8, 4, f"DP-VAE on SD3's autoencoder, {where}"
     return *latent_shape(c.vae, folder or None), f'{c.vae} {folder}'.strip()
 
-# %% ../nbs/library/cost.ipynb #3f93aea1
-def _size_of(c):
-    "What a config trains, as in meta_model; a folder to come is SD3 medium."
-    if c.kind != 'videodit': return c.size
-    image = c.image
-    if image in ('mini', 'random') or image.endswith('.safetensors'):
-        return 'image-mini'
-    here = image in ('sd3', 'sd3-tiny') or (Path(image)/'transformer').is_dir()
-    return image if here else 'sd3'
-
 # %% ../nbs/library/cost.ipynb #6dc2cbc0
 _known_classes = dict(digits=10, ucf101=101, kinetics=400)
 
@@ -786,6 +789,24 @@ def _found_data(c):
     n = c.classes if c.classes > 0 else data.num_classes or 0
     kind = 'cached clips' if c.cache else 'videos'
     return n, f'{folder}: {len(data):,} {kind}, {n or "no"} classes'
+
+# %% ../nbs/library/cost.ipynb #3d5a285a
+def _conversion(c):
+    "The fields that a VideoDiT's estimate needs."
+    if c.kind != 'videodit': return {}
+    return dict(conversion=c.conversion, patchify=c.patchify,
+        video_share=c.video_share)
+
+# %% ../nbs/library/cost.ipynb #20945d13
+def _text_lines(c):
+    "Lines about prompts and the image model, for a VideoDiT that reads prompts."
+    if c.kind != 'videodit' or _size_of(c) == 'image-mini': return []
+    lines = [('text', f'{c.text or "no embeddings yet (text=)"}; captions: '
+        f'{c.captions or "from the data"}')]
+    if _size_of(c) != c.image:
+        lines.append(('image',
+            f'no folder {c.image} yet: Stable Diffusion 3 medium'))
+    return lines
 
 # %% ../nbs/library/cost.ipynb #997ab80f
 def plan(
@@ -815,24 +836,6 @@ def plan(
         ('latents', latents), *_text_lines(c)]
     return f'{_page(head)}\n{e}'
 
-# %% ../nbs/library/cost.ipynb #3d5a285a
-def _conversion(c):
-    "The fields that a VideoDiT's estimate needs."
-    if c.kind != 'videodit': return {}
-    return dict(conversion=c.conversion, patchify=c.patchify,
-        video_share=c.video_share)
-
-# %% ../nbs/library/cost.ipynb #20945d13
-def _text_lines(c):
-    "Lines about prompts and the image model, for a VideoDiT that reads prompts."
-    if c.kind != 'videodit' or _size_of(c) == 'image-mini': return []
-    lines = [('text', f'{c.text or "no embeddings yet (text=)"}; captions: '
-        f'{c.captions or "from the data"}')]
-    if _size_of(c) != c.image:
-        lines.append(('image',
-            f'no folder {c.image} yet: Stable Diffusion 3 medium'))
-    return lines
-
 # %% ../nbs/library/cost.ipynb #968745bc
 def _planned_dpvae(c):
     "A config's DP-VAE on the meta device; an image VAE to come is SD3's."
@@ -860,7 +863,7 @@ def _dpvae_flops(c, model):
         (video.square().mean() + z.square().mean()).backward()
     parts, pixels = {'DP-VAE': networks.get_total_flops()}, c.frames*c.resolution**2
     # two forward passes, and the gradient of the reconstruction
-    if c.lpips and c.data != 'digits': parts['LPIPS'] = 3*_vgg_flops(pixels)
+    if c.lpips and c.perceptual == 'lpips': parts['LPIPS'] = 3*_vgg_flops(pixels)
     if c.disc:
         with torch.device('meta'):
             critic = PatchDiscriminator(c.critic_width, c.critic_layers)

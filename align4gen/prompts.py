@@ -198,6 +198,15 @@ def _read_part(kind, folder, **how):
         why = (str(e).splitlines() or [type(e).__name__])[0]
         raise ValueError(f'text encoders: {folder} is damaged: {why}') from None
 
+# %% ../nbs/library/prompts.ipynb #9f8f1b12
+def _stand_in(folder):
+    """What the pipeline asks of a generator: the width of a text token, SD3's if
+    unknown."""
+    file, width = folder/'transformer/config.json', 4096
+    if file.is_file():
+        width = json.loads(file.read_text(encoding='utf-8'))['joint_attention_dim']
+    return SimpleNamespace(config=SimpleNamespace(joint_attention_dim=width))
+
 # %% ../nbs/library/prompts.ipynb #2cc86507
 def load_text(
     weights:str|Path, # A folder, or 'hub'
@@ -223,15 +232,6 @@ def load_text(
         **parts)
     if not t5: pipe.transformer = _stand_in(folder)
     return pipe
-
-# %% ../nbs/library/prompts.ipynb #9f8f1b12
-def _stand_in(folder):
-    """What the pipeline asks of a generator: the width of a text token, SD3's if
-    unknown."""
-    file, width = folder/'transformer/config.json', 4096
-    if file.is_file():
-        width = json.loads(file.read_text(encoding='utf-8'))['joint_attention_dim']
-    return SimpleNamespace(config=SimpleNamespace(joint_attention_dim=width))
 
 # %% ../nbs/library/prompts.ipynb #8d0cd5e1
 @torch.no_grad()
@@ -545,6 +545,25 @@ def _write_index(
     replace_file(Path(folder)/'index.json',
         lambda part: part.write_text(text, encoding='utf-8'))
 
+# %% ../nbs/library/prompts.ipynb #0a6520a4
+def _read_index(folder):
+    "index.json of a folder; an error if it or a shard is missing or damaged."
+    file = folder/'index.json'
+    if not file.is_file():
+        raise FileNotFoundError(
+            f'{folder} holds no embeddings of captions: align4gen_text '
+            f'--out {folder} makes them')
+    index = json.loads(file.read_text(encoding='utf-8'))
+    for s in index['shards']:
+        path = folder/Path(s['name']).name
+        if path.is_file() and path.stat().st_size == s['size']: continue
+        bad, also = ('damaged', ' and it') if path.is_file() else ('missing', '')
+        raise ValueError(
+            f'{path} is {bad}: delete index.json{also}, and run align4gen_text '
+            'again; '
+            'it makes only what is not there')
+    return index
+
 # %% ../nbs/library/prompts.ipynb #3481759c
 class PromptTable:
     "Embedded captions on disk: `table(captions) -> Prompt`, bfloat16, row by row."
@@ -584,25 +603,6 @@ class PromptTable:
         with safe_open(self.shards[k], 'pt') as f:
             return f.get_slice('tokens')[i:i+1], f.get_slice('pooled')[i:i+1]
     def check(self, captions): _check_embedded(self, captions)
-
-# %% ../nbs/library/prompts.ipynb #0a6520a4
-def _read_index(folder):
-    "index.json of a folder; an error if it or a shard is missing or damaged."
-    file = folder/'index.json'
-    if not file.is_file():
-        raise FileNotFoundError(
-            f'{folder} holds no embeddings of captions: align4gen_text '
-            f'--out {folder} makes them')
-    index = json.loads(file.read_text(encoding='utf-8'))
-    for s in index['shards']:
-        path = folder/Path(s['name']).name
-        if path.is_file() and path.stat().st_size == s['size']: continue
-        bad, also = ('damaged', ' and it') if path.is_file() else ('missing', '')
-        raise ValueError(
-            f'{path} is {bad}: delete index.json{also}, and run align4gen_text '
-            'again; '
-            'it makes only what is not there')
-    return index
 
 # %% ../nbs/library/prompts.ipynb #0b68fc75
 def _check_embedded(table, captions):
@@ -703,6 +703,14 @@ def _recipe(nothing, words, t5):
     return dict(words=words if t5 else 77, t5=t5, length=nothing.tokens.shape[1],
         dim=nothing.tokens.shape[2], pooled=nothing.pooled.shape[1])
 
+# %% ../nbs/library/prompts.ipynb #2de166af
+@contextmanager
+def _encoders(weights, t5, device, dtype):
+    "The encoders for a while; 'random' makes tiny ones."
+    with tempfile.TemporaryDirectory() as made, _quiet():
+        if str(weights) == 'random': weights = random_encoders(made)
+        yield load_text(weights, t5, device, dtype)
+
 # %% ../nbs/library/prompts.ipynb #7e69071f
 def embed_captions(
     captions:list, # Strings; those that are there already are left alone
@@ -741,14 +749,6 @@ def embed_captions(
         finally:
             if _shards(folder): _write_index(folder, str(weights))
     return PromptTable(folder)
-
-# %% ../nbs/library/prompts.ipynb #2de166af
-@contextmanager
-def _encoders(weights, t5, device, dtype):
-    "The encoders for a while; 'random' makes tiny ones."
-    with tempfile.TemporaryDirectory() as made, _quiet():
-        if str(weights) == 'random': weights = random_encoders(made)
-        yield load_text(weights, t5, device, dtype)
 
 # %% ../nbs/library/prompts.ipynb #28d0f548
 def look_up(

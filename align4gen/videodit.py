@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 import torch, torch.nn as nn
 from einops import rearrange
-from huggingface_hub import PyTorchModelHubMixin
 from torch.utils.checkpoint import checkpoint
-from .vdit import VDiT, sincos, vdit
+from .vdit import HubModel, VDiT, sincos, vdit
 from .weights import fetch, mismatch, read_state, shipped, weights_folder
 
 # %% ../nbs/11_videodit.ipynb #dba8e4f9
@@ -43,6 +42,12 @@ def trained_image_dit(
     model = image_dit()
     model.load_state_dict(state)
     return model.eval(), card
+
+# %% ../nbs/11_videodit.ipynb #d6a76706
+class _Grid:
+    "Grid of a model's tokens, under the names that timm's PatchEmbed uses."
+    def __init__(self, side:int):
+        self.grid_size, self.num_patches = (side, side), side*side
 
 # %% ../nbs/11_videodit.ipynb #8813cb01
 class _VDiTImage:
@@ -87,12 +92,6 @@ class _Names:
     @label_dropout.setter
     def label_dropout(self, p): self.image.label_dropout = p
 
-# %% ../nbs/11_videodit.ipynb #d6a76706
-class _Grid:
-    "Grid of a model's tokens, under the names that timm's PatchEmbed uses."
-    def __init__(self, side:int):
-        self.grid_size, self.num_patches = (side, side), side*side
-
 # %% ../nbs/11_videodit.ipynb #b59317b5
 def _patches(
     conv:nn.Conv2d, # An image model's patch convolution
@@ -114,8 +113,18 @@ def _unpatch(
 # %% ../nbs/11_videodit.ipynb #518f1ec2
 def _grid_shape(x, p): return tuple(n//p for n in x.shape[-2:])
 
+# %% ../nbs/11_videodit.ipynb #e3b95bca
+def _run(
+    model:nn.Module, # With layer and checkpointing
+    *inputs, # Of layer: i, x, text, c
+)->tuple: # (x, text)
+    "One layer; with checkpointing its activations are not kept."
+    if not (model.checkpointing and torch.is_grad_enabled()):
+        return model.layer(*inputs)
+    return checkpoint(model.layer, *inputs, use_reentrant=False)
+
 # %% ../nbs/11_videodit.ipynb #3e370bcb
-class _FrameByFrame(_Names, nn.Module):
+class _FrameByFrame(_Names, HubModel):
     "An image model that reads clips, one frame at a time."
     def __init__(self, kind, image):
         super().__init__()
@@ -151,32 +160,6 @@ class _FrameByFrame(_Names, nn.Module):
         out = self.adapter.head(self.image, h, c)
         out = self.adapter.sign * _unpatch(out, x.shape[-2]//self.patch, self.patch)
         return (out, [kept[i] for i in taps]) if taps else out
-
-# %% ../nbs/11_videodit.ipynb #e3b95bca
-def _run(
-    model:nn.Module, # With layer and checkpointing
-    *inputs, # Of layer: i, x, text, c
-)->tuple: # (x, text)
-    "One layer; with checkpointing its activations are not kept."
-    if not (model.checkpointing and torch.is_grad_enabled()):
-        return model.layer(*inputs)
-    return checkpoint(model.layer, *inputs, use_reentrant=False)
-
-# %% ../nbs/11_videodit.ipynb #5c0b9965
-def _check_call(model, x, t, y, taps):
-    "ValueError that names the first argument that does not fit."
-    _check_clip(x, model.config['in_channels'], model.patch)
-    _check_times(x, t)
-    if y is not None and len(y) != len(x):
-        raise ValueError(
-            f'VideoDiT: {len(y)} labels or prompts y for {len(x)} clips: give one '
-            'for each')
-    if y is not None: model.adapter.check(model.image, y)
-    for i in taps:
-        if not 0 <= i < model.depth:
-            raise ValueError(
-                f'VideoDiT: return_tokens={i}, but the blocks are numbered 0 to '
-                f'{model.depth - 1}')
 
 # %% ../nbs/11_videodit.ipynb #93cd92ad
 def _check_clip(x, c, patch):
@@ -224,6 +207,22 @@ def _check_labels(m, y):
             f'VideoDiT: y must lie in 0..{m.null_label} ({m.null_label} = no '
             f'label), got {y.min()}..{y.max()}')
 
+# %% ../nbs/11_videodit.ipynb #5c0b9965
+def _check_call(model, x, t, y, taps):
+    "ValueError that names the first argument that does not fit."
+    _check_clip(x, model.config['in_channels'], model.patch)
+    _check_times(x, t)
+    if y is not None and len(y) != len(x):
+        raise ValueError(
+            f'VideoDiT: {len(y)} labels or prompts y for {len(x)} clips: give one '
+            'for each')
+    if y is not None: model.adapter.check(model.image, y)
+    for i in taps:
+        if not 0 <= i < model.depth:
+            raise ValueError(
+                f'VideoDiT: return_tokens={i}, but the blocks are numbered 0 to '
+                f'{model.depth - 1}')
+
 # %% ../nbs/11_videodit.ipynb #8e8ccc41
 def _one_sequence(
     x:torch.Tensor, # b t n d
@@ -231,9 +230,23 @@ def _one_sequence(
     "All tokens of a clip in one sequence."
     return x.flatten(1, 2).unsqueeze(1)
 
+# %% ../nbs/11_videodit.ipynb #3ada4e6f
+def _check_conversion(kind, mode, patchify, frames, input_size):
+    "ValueError for a conversion that does not exist."
+    choices = dict(kind=(kind, [*image_kinds]), mode=(mode, ['2d', '2d->3d',
+        '2d+3d']),
+        patchify=(patchify, ['2d', '3d']))
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise ValueError(
+                f'{name}={value!r} should be one of {", ".join(map(repr, known))}')
+    if not isinstance(frames, int) or frames < 1:
+        raise ValueError(f'frames={frames!r} should be an integer, at least 1')
+    if input_size is not None and input_size < 1:
+        raise ValueError(f'input_size={input_size} should be at least 1')
+
 # %% ../nbs/11_videodit.ipynb #16b71cc6
-class VideoDiT(_FrameByFrame, PyTorchModelHubMixin, library_name='align4gen',
-    tags=['video-generation']):
+class VideoDiT(_FrameByFrame):
     "An image model that reads clips (VideoDiT, sec. 3.2), with V-DiT's signature."
     def __init__(self,
         kind:str, # Of image model: 'vdit' or 'sd3'
@@ -252,7 +265,6 @@ class VideoDiT(_FrameByFrame, PyTorchModelHubMixin, library_name='align4gen',
             mode=mode, patchify=patchify, frames=frames,
             input_size=input_size or sizes['input_size'],
             in_channels=sizes['in_channels'])
-        self._hub_mixin_config = self.config
         if mode == '2d+3d': _add_copies(self)
         if patchify == '3d': _add_branch(self)
         self.train(self.image.training)
@@ -267,21 +279,6 @@ class VideoDiT(_FrameByFrame, PyTorchModelHubMixin, library_name='align4gen',
         if self.mode == '2d': return x, after
         # SD3's last block returns no text
         return _add_global(self, i, x, text if after is None else after, c)
-
-# %% ../nbs/11_videodit.ipynb #3ada4e6f
-def _check_conversion(kind, mode, patchify, frames, input_size):
-    "ValueError for a conversion that does not exist."
-    choices = dict(kind=(kind, [*image_kinds]), mode=(mode, ['2d', '2d->3d',
-        '2d+3d']),
-        patchify=(patchify, ['2d', '3d']))
-    for name, (value, known) in choices.items():
-        if value not in known:
-            raise ValueError(
-                f'{name}={value!r} should be one of {", ".join(map(repr, known))}')
-    if not isinstance(frames, int) or frames < 1:
-        raise ValueError(f'frames={frames!r} should be an integer, at least 1')
-    if input_size is not None and input_size < 1:
-        raise ValueError(f'input_size={input_size} should be at least 1')
 
 # %% ../nbs/11_videodit.ipynb #744258da
 def inflate(
@@ -520,6 +517,18 @@ def sd3(
     if weights: return _read_sd3(weights)
     return _sd3_class()(**sd3_medium | overrides)
 
+# %% ../nbs/11_videodit.ipynb #37de41cd
+def _sd3_config(image):
+    "The config of SD3 by name or folder; a folder without one holds the medium."
+    if str(image) == 'sd3-tiny': return sd3_medium | sd3_tiny
+    file = Path(image)/'transformer'/'config.json'
+    if str(image) in ('sd3', 'hub') or not file.is_file(): return sd3_medium
+    try: given = json.loads(file.read_text(encoding='utf-8'))
+    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        raise ValueError(f'{file} is damaged: {e}') from None
+    known = sd3_medium.keys() | _sd3_more
+    return sd3_medium | {k: v for k, v in given.items() if k in known}
+
 # %% ../nbs/11_videodit.ipynb #fe4243a0
 def _read_sd3(weights):
     "SD3 from a folder or the Hub, in eval mode; OSError if it cannot be had."
@@ -533,18 +542,6 @@ def _read_sd3(weights):
         raise ValueError(f'sd3: {weights} does not fit the model: {odd}')
     model.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
     return model.eval()
-
-# %% ../nbs/11_videodit.ipynb #37de41cd
-def _sd3_config(image):
-    "The config of SD3 by name or folder; a folder without one holds the medium."
-    if str(image) == 'sd3-tiny': return sd3_medium | sd3_tiny
-    file = Path(image)/'transformer'/'config.json'
-    if str(image) in ('sd3', 'hub') or not file.is_file(): return sd3_medium
-    try: given = json.loads(file.read_text(encoding='utf-8'))
-    except (json.JSONDecodeError, UnicodeDecodeError) as e:
-        raise ValueError(f'{file} is damaged: {e}') from None
-    known = sd3_medium.keys() | _sd3_more
-    return sd3_medium | {k: v for k, v in given.items() if k in known}
 
 # %% ../nbs/11_videodit.ipynb #c151649f
 def image_shape(
