@@ -14,11 +14,12 @@ from . import encoders
 from align4gen.analysis import (common_grid, complementary_pair, measure,
     rank_encoders)
 from .commands import Command
+from .containers import BadVideo
 from .data import MovingDigits
 from .encoders import load_all
 from .files import write_table
 from .run import Run
-from .video import md, read_video
+from .video import md, read_clip
 
 # %% ../nbs/library/report.ipynb #8c4f72b2
 def _fit_clip(video, size): # uint8 t 3 h w -> t 3 size size
@@ -31,14 +32,9 @@ def _fit_clip(video, size): # uint8 t 3 h w -> t 3 size size
     return video[..., top:top+size, left:left+size].round().clamp(0, 255).byte()
 
 # %% ../nbs/library/report.ipynb #093cef5b
-def _read_clip(path, frames, size): # -> uint8 frames 3 size size
-    "One video as a clip; ValueError if it is too short."
-    video = read_video(path)
-    if len(video) < frames:
-        raise ValueError(f'too short: {len(video)} of the {frames} frames that are '
-            'needed')
-    at = torch.linspace(0, len(video)-1, frames).round().long()
-    return _fit_clip(video[at], size)
+def _read_one(path, frames, size): # -> uint8 frames 3 size size
+    "One video as a clip, evenly sampled; only its frames are decoded."
+    return _fit_clip(read_clip(path, frames, interval=10**9), size)
 
 # %% ../nbs/library/report.ipynb #9d9cadcb
 def _read_folder(folder, frames=16, size=256, n=None, progress=True):
@@ -49,9 +45,8 @@ def _read_folder(folder, frames=16, size=256, n=None, progress=True):
     if not files: raise ValueError(f'{folder} holds no files')
     for p in tqdm(files, desc='reading', disable=not progress, leave=False):
         if len(good) == n: break
-        try: good.append(_read_clip(p, frames, size))
-        except (ValueError, OSError) as e:
-            bad[p] = str(e).splitlines()[0].removeprefix(f'{p} ')
+        try: good.append(_read_one(p, frames, size))
+        except BadVideo as e: bad[p] = e.reason.splitlines()[0]
     if good: return torch.stack(good), bad
     reasons = ''.join(f'\n  {p.name}: {e}' for p, e in bad.items())
     raise ValueError(f'{folder}: no video that can be read{reasons}')
