@@ -9,8 +9,8 @@ from align4gen.data import MovingDigits
 from align4gen.video import to_float
 from align4gen.dpvae import DPVAE, trained_mini_dpvae
 from align4gen.labs import autoencoders as lab
-from align4gen.labs.autoencoders import (all_jobs, arm_config, arms, columns, controls,
-    generation_scales, in_own_scale, one_run, record, tables, train_coder)
+from align4gen.labs.autoencoders import (_all_jobs, _arm_config, _arms, _columns, _controls,
+    _generation_scales, _in_own_scale, _one_run, _record, _tables, _train_coder)
 from align4gen.labs.core import mean_std, paired, run_jobs, summarise
 from align4gen.files import read_table
 from align4gen.metrics import psnr
@@ -24,25 +24,25 @@ tiny = dict(steps=4, diffusion_steps=2, n=20, drawn=20, clips=16, batch=4)
 def small_data():
     "Few clips are enough to see that sums are right."
     with pytest.MonkeyPatch.context() as m:
-        clips, config = lab.test_clips, lab.diffusion_config
-        m.setattr(lab, 'test_clips', lambda n=512: clips(min(n, 40)))
-        eyes, best = lab.motion_eyes, lab.best_motion
-        m.setattr(lab, 'motion_eyes', lambda: eyes(64))
-        m.setattr(lab, 'best_motion', lambda coder: best(coder, 40))
-        m.setattr(lab, 'diffusion_config', lambda *a, **k: config(*a, **dict(clips=32) | k))
+        clips, config = lab._test_clips, lab._diffusion_config
+        m.setattr(lab, '_test_clips', lambda n=512: clips(min(n, 40)))
+        eyes, best = lab._motion_features, lab._best_motion
+        m.setattr(lab, '_motion_features', lambda: eyes(64))
+        m.setattr(lab, '_best_motion', lambda coder: best(coder, 40))
+        m.setattr(lab, '_diffusion_config', lambda *a, **k: config(*a, **dict(clips=32) | k))
         yield
-    clips.cache_clear(); lab.real_features.cache_clear(); eyes.cache_clear()
+    clips.cache_clear(); lab._real_features.cache_clear(); eyes.cache_clear()
 
 
 def found(arm, seed, value, scales=()):
-    drawn = {f'{a}{k}': value for k in lab.drawn_columns for a in ('', 'start_')}
-    return (dict(arm=arm, seed=seed, numbers=128, parameters=7) | {k: value for k in columns[2:7]}
+    drawn = {f'{a}{k}': value for k in lab._drawn_columns for a in ('', 'start_')}
+    return (dict(arm=arm, seed=seed, numbers=128, parameters=7) | {k: value for k in _columns[2:7]}
         | dict(generation=[dict(scale=s) | drawn for s in scales]))
 
 
-@pytest.mark.parametrize('arm', arms)
+@pytest.mark.parametrize('arm', _arms)
 def test_arms_change_what_they_say_and_nothing_else(arm):
-    base, config = vars(arm_config('dpvae', 2)), vars(arm_config(arm, 2))
+    base, config = vars(_arm_config('dpvae', 2)), vars(_arm_config(arm, 2))
     differ = {k for k in base if base[k] != config[k]} - {'name', 'preset'}
     assert differ == {'no-reg': {'reg'}, 'no-key': {'key_encoder'}, 'neither': {'reg',
         'key_encoder'}, 'plain': {'reg', 'key_encoder', 'start'},
@@ -52,26 +52,26 @@ def test_arms_change_what_they_say_and_nothing_else(arm):
 
 
 def test_jobs_come_seed_by_seed_and_the_command_knows_its_arms(capsys):
-    jobs = all_jobs(3)
-    assert (len(jobs) == len({*jobs}) == 3*len([*arms, *controls]) and [s for _,
+    jobs = _all_jobs(3)
+    assert (len(jobs) == len({*jobs}) == 3*len([*_arms, *_controls]) and [s for _,
         s in jobs] == sorted(s for _, s in jobs))
     with pytest.raises(SystemExit): lab.main(['--arms', 'dpvae,vqvae'])
     assert 'vqvae' in capsys.readouterr().err
-    assert {a for a in (*arms, *controls) if not generation_scales(a)} == {'frames', 'image'}
+    assert {a for a in (*_arms, *_controls) if not _generation_scales(a)} == {'frames', 'image'}
 
 
 def test_all_rivals_have_equally_many_numbers(tmp_path):
     clips = to_float(MovingDigits('test', n=2, frames=8).videos)
-    coders = {a: build_dpvae(arm_config(a)).eval() for a in arms if a != 'frames'}
-    frames = lab.FrameCoder(lab.one_channel())
-    hold, image = (train_coder(a, 0, tmp_path)[0] for a in controls)
+    coders = {a: build_dpvae(_arm_config(a)).eval() for a in _arms if a != 'frames'}
+    frames = lab.FrameCoder(lab._one_channel())
+    hold, image = (_train_coder(a, 0, tmp_path)[0] for a in _controls)
     counts = {k: c.encode(clips)[0].numel() for k,
         c in (coders | dict(frames=vae.FrameVAE(frames.key), hold=hold)).items()}
     assert set(counts.values()) == {128} and image.encode(clips)[0].numel() == 512
 
 
 def test_a_frame_coder_knows_no_other_frame():
-    coder = lab.FrameCoder(lab.one_channel())
+    coder = lab.FrameCoder(lab._one_channel())
     clips = to_float(MovingDigits('test', n=2, frames=8).videos)
     other = clips.clone(); other[:, 3] = -other[:, 3]
     with torch.no_grad(): a, b = coder(clips)[0], coder(other)[0]
@@ -86,7 +86,7 @@ def test_own_scale_is_the_same_autoencoder_with_latents_of_unit_size(tmp_path):
     with torch.no_grad():
         for p in odd.E_r[-1].parameters(): p += .5*torch.randn_like(p)
     before, x = odd.std.clone(), to_float(MovingDigits(n=64, frames=8).videos)
-    own = in_own_scale(odd, 64)
+    own = _in_own_scale(odd, 64)
     z = own.encode(x)
     assert torch.equal(odd.std, before) and not torch.allclose(own.std, before)
     assert z.mean((0, 1, 3, 4)).abs().max() < 1e-3 and (z.std((0, 1, 3, 4)) - 1).abs().max() < 1e-3
@@ -98,8 +98,8 @@ def test_own_scale_is_the_same_autoencoder_with_latents_of_unit_size(tmp_path):
 
 
 def test_perfection_is_measured_as_such_and_worse_as_worse():
-    clips = lab.test_clips(40)[0]
-    perfect, held, dark = (lab.measure_pair(x, clips) for x in (clips,
+    clips = lab._test_clips(40)[0]
+    perfect, held, dark = (lab._measure_pair(x, clips) for x in (clips,
         clips[:, ::4].repeat_interleave(4, 1), clips*.5 - .5))
     assert (perfect['psnr'] == perfect['key'] == held['key'] == 100 and perfect['distance'] == 0
         and abs(perfect['frechet']) < 1e-3)
@@ -108,8 +108,8 @@ def test_perfection_is_measured_as_such_and_worse_as_worse():
 
 def test_moments_and_histograms_know_a_shift():
     z = torch.randn(50, 2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
-    facts, moved = lab.spread(z), lab.measure_latents(2*z + 1, z)
-    assert (facts['histogram'].shape == (4, len(lab.bins) - 1)
+    facts, moved = lab._spread(z), lab.latent_facts(2*z + 1, z)
+    assert (facts['histogram'].shape == (4, len(lab._bins) - 1)
         and facts['histogram'].sum().item() == z.numel())
     assert facts['mean'].abs().max() < .1 and (facts['deviation'] - 1).abs().max() < .1
     assert (moved['deviation'] == pytest.approx(1, abs=.01) and moved['mean'] > .9
@@ -119,7 +119,7 @@ def test_moments_and_histograms_know_a_shift():
 def test_tables_are_means_over_seeds():
     rows = ([found('dpvae', s, v, ('image', 'own')) for s, v in enumerate((1., 2., 6.))]
         + [found('hold', 0, 4., ('image',)), found('frames', 0, 5.)])
-    t = tables(rows)
+    t = _tables(rows)
     by, drawn = ({r['arm']: r for r in t['summary']}, {(r['arm'], r['scale']): r
         for r in t['generation_summary']})
     assert (by['dpvae']['psnr_mean'] == 3 and by['dpvae']['psnr_std'] == pytest.approx(7**.5,
@@ -135,27 +135,27 @@ def test_tables_are_means_over_seeds():
 def test_one_arm_from_end_to_end_and_nothing_twice(tmp_path, monkeypatch, capsys):
     runs = tmp_path/'runs'
     jobs = [('causal', 0), ('frames', 0), ('image', 0)]
-    run_jobs(one_run, jobs, runs, **tiny)
+    run_jobs(_one_run, jobs, runs, **tiny)
     before = {p.name: p.stat().st_mtime_ns for p in runs.glob('*.json')}
-    run_jobs(one_run, jobs, runs, **tiny)
+    run_jobs(_one_run, jobs, runs, **tiny)
     assert ({p.name for p in runs.glob('*.json')} == {'settings.json', *(f'{a}-0.json' for a,
         _ in jobs)})
     assert all(p.stat().st_mtime_ns == before[p.name] for p in runs.glob('*-0.json'))
     with pytest.raises(ValueError, match='another --runs'):
-        run_jobs(one_run, jobs, runs, **tiny | dict(steps=5))
+        run_jobs(_one_run, jobs, runs, **tiny | dict(steps=5))
     whole = (runs/'causal-0.json').read_text()
     told = json.loads(whole)
     row = told['generation'][0]
     assert (row['motion'] != row['start_motion'] > 0 < row['best_motion'] == pytest.approx(
-        lab.best_motion(train_coder('causal', 0, runs)[0]), rel=.1))
+        lab._best_motion(_train_coder('causal', 0, runs)[0]), rel=.1))
     for k in ('start_motion', 'motion', 'best_motion'): del row[k]
     # measured on what is there: the same
     (runs/'causal-0.json').write_text(json.dumps(told))
-    lab.look_again(runs)
+    lab._measure_again(runs)
     for k in ('start_motion', 'motion', 'best_motion'):
         assert (json.loads((runs/'causal-0.json').read_text())['generation'][0][k] == pytest.approx(
             json.loads(whole)['generation'][0][k], rel=1e-3)), k
-    record(runs, tmp_path/'out', 'typed', 'quiet')
+    _record(runs, tmp_path/'out', 'typed', 'quiet')
     rows = {r['arm']: r for r in read_table(tmp_path/'out'/'runs.csv')}
     drawn = read_table(tmp_path/'out'/'generation.csv')
     assert (rows['causal']['numbers'] == rows['frames']['numbers'] == 128
