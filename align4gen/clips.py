@@ -421,7 +421,19 @@ def reader_facts(
     "The facts, and what the reader does to a clip."
     return clips.facts | dict(n=len(clips)) | getattr(clips.read, 'keywords', {})
 
-# %% ../nbs/library/clips.ipynb #e369e68d
+# %% ../nbs/library/clips.ipynb #2fce7881
+def how_made(
+    clips:Clips, # Generated ones
+)->str: # One line
+    "What a manifest says of clips, or how files were read."
+    m = clips.made
+    if m:
+        return (f"{m['sampler']} {m['steps']}, guidance {m['guidance']:g}, seed "
+            f"{m['seed']}, {m['precision']}, {m['format']}")
+    return ', '.join(f'{k} {clips.facts[k]}' for k in ('stride', 'seed')
+        if clips.facts.get(k) is not None)
+
+# %% ../nbs/library/clips.ipynb #58e1d62b
 def _as_list(items): return items
 
 def _good(
@@ -432,7 +444,7 @@ def _good(
     return [k for k in range(len(items))
         if items[k][2] is None and (not pairs or pairs[k][2] is None)]
 
-# %% ../nbs/library/clips.ipynb #ecd10330
+# %% ../nbs/library/clips.ipynb #4fac01a0
 def clip_batches(
     clips:Clips, # What to go through
     batch:int=64, # Clips at a time

@@ -17,8 +17,10 @@ from .commands import Command
 from .data import MovingDigits
 from .datasets import ClipDataset
 from .encoders import Table
-from .evaluate import (Clips, Results, build_metrics, from_all, joined,
-    kind, open_clips, processes, see)
+from .clips import Clips, load_clips
+from .evaluate import build_metrics
+from .real_statistics import from_all, go_through, merged, processes
+from .results import Results
 from .dpvae import DPVAE
 from .run import Run
 from .weights import choose_weights, fingerprint
@@ -154,9 +156,9 @@ def _update(
     "Show a batch to every metric."
     facts = dict(labels=batch['labels'], index=batch['index'])
     for m in metrics.values():
-        pairs = dict(reference=batch['video']) if kind(m) == 'pairs' else {}
+        pairs = dict(reference=batch['video']) if m.needs == 'pairs' else {}
         m.update(back, **facts, **pairs)
-        if kind(m) == 'real': m.update(batch['video'], real=True, **facts)
+        if m.needs == 'real': m.update(batch['video'], real=True, **facts)
 
 # %% ../nbs/library/reconstruction.ipynb #027fb4ee
 def _measure(
@@ -170,20 +172,20 @@ def _measure(
     def update(batch):
         sizes.append(batch['video'].shape[1])
         _update(metrics, batch, _round_trip(vae, batch['video']))
-    bad = see(clips, update, 'there and back', place, **how)
+    bad = go_through(clips, update, 'there and back', place, **how)
     facts = clips.facts | dict(listing=clips.listing())
     if bad: facts['left_out'] = len(bad)
-    merged = {k: joined(m, bool(sizes), place) for k, m in metrics.items()}
+    parts = {k: merged(m, bool(sizes), place) for k, m in metrics.items()}
     frames = next(x[0] for x in from_all(sizes, place) if x)
     facts |= _vae_facts(vae, frames)
-    return {k: m.describe(**facts | m.facts).compute() for k, m in merged.items()}
+    return {k: m.describe(**facts | m.facts).compute() for k, m in parts.items()}
 
 # %% ../nbs/library/reconstruction.ipynb #1a8bde68
 def reconstruction(
     # A VAE, its name, a diffusers autoencoder, anything else with encode and decode
     # of b t c h w; or a dict of them by name
     vae:object,
-    # Anything that open_clips takes
+    # Anything that load_clips takes
     real:'str|Path|torch.Tensor|Clips|MovingDigits|ClipDataset',
     metrics:'str|Iterable'=('psnr', 'ssim'), # Names; also 'lpips', 'fvd', ...
     n:int=None, # Clips; None: all
@@ -191,13 +193,13 @@ def reconstruction(
     weights:dict=None, # As in build_metrics
     options:dict=None, # Likewise
     device:str=None, # Likewise
-    # See open_clips
+    # See load_clips
     frames:int=None, interval:int=None, resolution:int=None, split:str=None,
     seed:int=0,
     **how, # batch, workers, allow_bad, progress: see see
 )->Results|dict: # For a dict of VAEs a dict of Results
     "What a VAE gives back, measured against what it was given (VideoDiT, sec. 4)."
-    clips = open_clips(real, split, n, frames, interval, resolution, seed)
+    clips = load_clips(real, split, n, frames, interval, resolution, seed)
     def measure(v):
         parts = build_metrics(metrics, weights, options, device)
         return Results(_measure(_contract(v), clips, parts, **how), real=clips)
@@ -261,7 +263,7 @@ def _reconstruct(
     options = dict(frames=frames or None, interval=interval or None,
         resolution=resolution or None, split=split or None, seed=seed)
     if dry_run:
-        clips = open_clips(real, n=n or None, **options)
+        clips = load_clips(real, n=n or None, **options)
         return f'{clips}; {", ".join(coders)}; {", ".join(names)}'
     found = reconstruction(coders, real, [*names], n or None, batch=batch,
         weights={m: w for m, w in names.items() if w}, device=device or None,
