@@ -20,13 +20,8 @@ from .weights import (choose_weights, fetch, load_weights, needs_weights,
     safetensors_file, weights_folder)
 
 # %% ../nbs/04_encoders.ipynb #b71e8874
-def fit_frames(
-    frames:torch.Tensor, # n 3 h w in [-1, 1]
-    size:int, # Side of the square the encoder was made for, pixels
-    mean:tuple, # Three numbers: what training subtracted from pixels in [0, 1]
-    std:tuple, # Three numbers: what it divided by
-)->torch.Tensor: # n 3 size size, float32, as the encoder expects them
-    "Resize (bicubic, antialiased), and normalise as the encoder's training did."
+def fit_frames(frames:torch.Tensor, size:int, mean:tuple, std:tuple)->torch.Tensor:
+    "n 3 h w in [-1, 1] to n 3 size size: resized, and in the encoder's own range."
     frames = frames.float()
     if frames.shape[-2:] != (size, size):
         frames = F.interpolate(frames, size=(size, size), mode='bicubic',
@@ -65,12 +60,8 @@ class Entry:
     quick: dict = field(default_factory=dict) # build(**quick): a few blocks
 
 # %% ../nbs/04_encoders.ipynb #c023cc0b
-def _check_tokens(
-    entry:Entry, # What the registry says
-    tokens:torch.Tensor, # What the network made
-    axes:tuple, # The leading axes it should have: (n,), or (n, t/tubelet)
-)->torch.Tensor: # The same tokens
-    "ValueError if a network does not keep the contract."
+def _check_tokens(entry:Entry, tokens:torch.Tensor, axes:tuple)->torch.Tensor:
+    "The tokens; ValueError if they are not (*axes, rows columns, d)."
     side = entry.size // entry.stride
     want = (*axes, side**2, entry.dim)
     made = tuple(getattr(tokens, 'shape', [type(tokens).__name__]))
@@ -113,11 +104,8 @@ class Encoder(nn.Module):
         return tokens.unflatten(0, video.shape[:2])
 
 # %% ../nbs/04_encoders.ipynb #cf090d52
-def mini_vit(
-    dim:int=96, # Width of a token
-    depth:int=4, # Blocks
-)->'VisionTransformer': # 0.45M parameters, n 3 16 16 -> n 16 dim
-    "A small ViT for 16 px frames, random weights."
+def mini_vit(dim:int=96, depth:int=4)->'VisionTransformer':
+    "A small ViT, n 3 16 16 -> n 16 dim, random weights, 0.45M parameters."
     from timm.models import VisionTransformer
     return VisionTransformer(img_size=16, patch_size=4, embed_dim=dim, depth=depth,
         num_heads=dim//32, num_classes=0, class_token=False, global_pool='')
@@ -142,10 +130,8 @@ class MiniHiera(nn.Module):
         return self.norm(self.trunk.forward_features(x, mask=keep))
 
 # %% ../nbs/04_encoders.ipynb #0219c648
-def pool_tokens(
-    tokens:torch.Tensor, # ... n d
-)->torch.Tensor: # ... 2d
-    "Mean and maximum over the tokens."
+def pool_tokens(tokens:torch.Tensor)->torch.Tensor:
+    "Mean and maximum over the tokens, ... n d -> ... 2d."
     return torch.cat([tokens.mean(-2), tokens.amax(-2)], -1)
 
 # %% ../nbs/04_encoders.ipynb #a1cb158c
@@ -174,14 +160,8 @@ class Judge(Encoder):
         return self.model.logits(self(video)).log_softmax(-1).mean(1)
 
 # %% ../nbs/04_encoders.ipynb #8b6ad7cd
-def restore_time(
-    tokens:torch.Tensor, # b t/tubelet n d
-    tubelet:int, # Frames per token
-    # 'repeat': the same for all frames of a token; 'interpolate': linear between
-    # the middles of tokens
-    how:str='repeat',
-)->torch.Tensor: # b t n d
-    "Tokens that cover several frames, back to one per frame."
+def restore_time(tokens:torch.Tensor, tubelet:int, how:str='repeat')->torch.Tensor:
+    "b t/tubelet n d to b t n d: repeat, or interpolate between the middles."
     if how == 'repeat': return tokens.repeat_interleave(tubelet, 1)
     if how != 'interpolate':
         raise ValueError(
@@ -214,12 +194,8 @@ class VideoEncoder(Encoder):
         return restore_time(tokens, e.tubelet, e.time)
 
 # %% ../nbs/04_encoders.ipynb #b0bdbb91
-def sincos_table(
-    n:int, # Positions
-    dim:int, # Width, even
-    device:torch.device=None,
-)->torch.Tensor: # n dim: sine at even channels, cosine at odd ones
-    "The sinusoid table of the first transformer."
+def sincos_table(n:int, dim:int, device:torch.device=None)->torch.Tensor:
+    "n dim: the first transformer's table, sine at even channels, cosine at odd."
     channel = torch.arange(0, dim, 2, device=device).double()
     position = torch.arange(n, device=device).double()[:, None]
     angle = position / 10000**(channel/dim)
@@ -321,18 +297,13 @@ for _name, _build, _kind, _more in (
     register(Entry(f'mini_{_name}', _build, kind=_kind, **_mini | _more))
 
 # %% ../nbs/04_encoders.ipynb #1ae93225
-def find(
-    name:str, # As in list()
-)->Entry:
+def find(name:str)->Entry:
     "The registry's entry; ValueError names the nearest one."
     return registry.find(name)
 
 # %% ../nbs/04_encoders.ipynb #c5314ae2
-def check_weights(
-    name:str, # As in list()
-    weights:str|Path|dict=None, # As in load
-)->str|Path: # Those of this encoder: 'hub', 'random', a path, or None: as shipped
-    "ValueError if the encoder is not there, or needs weights and has none."
+def check_weights(name:str, weights:str|Path|dict=None)->str|Path:
+    "This encoder's weights: hub, random, a path; ValueError if it needs them."
     entry, chosen = find(name), choose_weights(weights, name) or None
     if chosen is None and entry.files:
         chosen = weights_folder() / f'{name}.safetensors'
@@ -340,11 +311,8 @@ def check_weights(
     return chosen
 
 # %% ../nbs/04_encoders.ipynb #3fc7f8d7
-def weight_file(
-    entry:Entry, # What to find weights for
-    weights:str|Path=None, # As in load
-)->Path: # The file (several: the folder), or None: as build makes it
-    "Where the weights are; OSError or ValueError if they are not there."
+def weight_file(entry:Entry, weights:str|Path=None)->Path:
+    "Its file (several: the folder); None: as build makes it."
     weights = check_weights(entry.name, weights)
     if weights in (None, 'random'): return None
     if weights == 'hub' and entry.hub is None:
@@ -384,9 +352,7 @@ def load(
     return (entry.wrap or Encoder)(entry, model, chunk, dtype)
 
 # %% ../nbs/04_encoders.ipynb #9e81681d
-def split_names(
-    names:str|list, # 'mini_infonce, mini_mae', or a list
-)->list:
+def split_names(names:str|list)->list:
     "Names separated by commas as a list; a list as it is."
     if not isinstance(names, str): return [*names]
     return [n.strip() for n in names.split(',') if n.strip()]
@@ -426,12 +392,8 @@ def accuracy(
 
 # %% ../nbs/04_encoders.ipynb #63fdc5ca
 @cache
-def measure(
-    build:Callable, # () -> module, as in an entry
-    size:int, # Side of its frames, pixels
-    clip:int=None, # Frames per clip for a video encoder; None: single frames
-)->tuple: # (parameters, GFLOPs per frame)
-    "Size and cost of an encoder, on the meta device, once per process."
+def measure(build:Callable, size:int, clip:int=None)->tuple:
+    "(parameters, GFLOPs per frame) on the meta device; clip: frames of a clip."
     from torch.utils.flop_counter import FlopCounterMode
     axes = [clip] if clip else []
     with torch.device('meta'): model = build().eval()
@@ -439,21 +401,6 @@ def measure(
     with FlopCounterMode(display=False) as count, torch.no_grad(): model(frames)
     return (sum(p.numel() for p in model.parameters()),
         count.get_total_flops() / (clip or 1) / 1e9)
-
-# %% ../nbs/04_encoders.ipynb #c3728a91
-def _row(
-    e:Entry, # What the registry says
-)->dict: # A row of the table
-    "An encoder in a line."
-    parameters, cost = measure(e.build, e.size, 16 if e.tubelet > 1 else None)
-    side, every = e.size // e.stride, f'every {e.tubelet}, {e.time}'
-    free = 'conditions' if e.restricted else 'yes'
-    return dict(name=e.name, kind=e.kind, dim=e.dim,
-        grid=f'{side} x {side} at {e.size} px',
-        time=every if e.tubelet > 1 else 'every frame',
-        parameters=f'{parameters/1e6:.2f}M', GFLOPs_per_frame=f'{cost:.3g}',
-        commercial_use='NO' if e.noncommercial else free, licence=e.licence,
-        source=e.source)
 
 # %% ../nbs/04_encoders.ipynb #927a5986
 class Table:
@@ -463,6 +410,19 @@ class Table:
     def __getitem__(self, i): return self.rows[i]
     def __repr__(self): return repr(md(self.rows))
     def _repr_markdown_(self): return repr(self)
+
+# %% ../nbs/04_encoders.ipynb #c3728a91
+def _row(e:Entry)->dict:
+    "An encoder as a row of the table."
+    parameters, cost = measure(e.build, e.size, 16 if e.tubelet > 1 else None)
+    side, every = e.size // e.stride, f'every {e.tubelet}, {e.time}'
+    free = 'conditions' if e.restricted else 'yes'
+    return dict(name=e.name, kind=e.kind, dim=e.dim,
+        grid=f'{side} x {side} at {e.size} px',
+        time=every if e.tubelet > 1 else 'every frame',
+        parameters=f'{parameters/1e6:.2f}M', GFLOPs_per_frame=f'{cost:.3g}',
+        commercial_use='NO' if e.noncommercial else free, licence=e.licence,
+        source=e.source)
 
 # %% ../nbs/04_encoders.ipynb #114a16e1
 def table()->Table: # One row per encoder

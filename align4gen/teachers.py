@@ -35,10 +35,7 @@ class StageTokens(TimmTokens):
         return self.model(x)[0].flatten(2).mT
 
 # %% ../nbs/library/teachers.ipynb #f11a19e9
-def _timm_faults(
-    own:dict, # Name -> tensor: what timm's model has
-    state:dict, # Name -> tensor: what the file has
-)->str: # Empty: they fit
+def _timm_faults(own:dict, state:dict)->str:
     "What differs, less the classifier, and less the position table if names fit."
     def less(d, start):
         return {k: v for k, v in d.items() if not k.startswith(start)}
@@ -48,11 +45,7 @@ def _timm_faults(
     return mismatch(own, state)
 
 # %% ../nbs/library/teachers.ipynb #587fc025
-def timm_weights(
-    module:TimmTokens, # Its weights are not read, only its settings
-    path:str|Path, # A .safetensors file, or a folder that holds one
-    name:str, # For the message
-)->TimmTokens: # A new module with these weights
+def timm_weights(module:TimmTokens, path:str|Path, name:str)->TimmTokens:
     "Build again with weights from a local file; ValueError lists what differs."
     import timm
     (full, options), file = module.timm, safetensors_file(path, name)
@@ -147,11 +140,7 @@ class Sam2FpnTokens(nn.Module):
         return self.model(x).fpn_hidden_states[2].flatten(2).mT
 
 # %% ../nbs/library/teachers.ipynb #0c55bc85
-def sam2_weights(
-    module:Sam2FpnTokens, # Changed in place
-    path:str|Path, # A .safetensors file of all of SAM2, or of its image encoder
-    name:str, # For the message
-)->Sam2FpnTokens: # The same module
+def sam2_weights(module:Sam2FpnTokens, path:str|Path, name:str)->Sam2FpnTokens:
     "The image encoder's part of a SAM2 checkpoint."
     state, part = read_state(path, name), 'vision_encoder.'
     inner = {k.removeprefix(part): v for k, v in state.items()
@@ -195,11 +184,8 @@ class VideoMAETokens(nn.Module):
         return h.unflatten(1, (x.shape[1]//2, -1))
 
 # %% ../nbs/library/teachers.ipynb #c87acaed
-def _videomae_state(
-    state:dict, # Name -> tensor, of a checkpoint, pre-trained or fine-tuned
-    new_names:bool, # Biases are called query.bias, not q_bias
-)->dict: # The encoder's part, under the model's names
-    "VideoMAE's encoder in a checkpoint of either kind."
+def _videomae_state(state:dict, new_names:bool)->dict:
+    "VideoMAE's encoder in a checkpoint, biases as q_bias or query.bias."
     others = ('decoder.', 'encoder_to_decoder.', 'mask_token',
         'position_embeddings', 'fc_norm.', 'classifier.')
     state = {k.removeprefix('videomae.'): v for k, v in state.items()}
@@ -209,11 +195,8 @@ def _videomae_state(
         for k, v in state.items()}
 
 # %% ../nbs/library/teachers.ipynb #e7a1785d
-def videomae_weights(
-    module:VideoMAETokens, # Changed in place
-    path:str|Path, # A .safetensors file, pre-trained or fine-tuned
-    name:str, # For the message
-)->VideoMAETokens: # The same module
+def videomae_weights(module:VideoMAETokens, path:str|Path,
+        name:str)->VideoMAETokens:
     "Load VideoMAE's encoder; ValueError if its query biases are zero."
     own = module.model.state_dict()
     new_names = any(k.endswith('.query.bias') for k in own)
@@ -239,22 +222,16 @@ for _word, _dim, _depth, _heads, _repo in (
         quick=dict(depth=1 if _dim > 768 else 2), **imagenet))
 
 # %% ../nbs/library/teachers.ipynb #2943b5a0
-def regroup_rope(
-    weight:torch.Tensor, # (3 heads c) ...: of a fused query-key-value layer
-    heads:int, # Attention heads
-)->torch.Tensor: # The same shape, timm's order for queries and keys
-    "Swap the middle quarters of every head's query and key channels."
+def regroup_rope(weight:torch.Tensor, heads:int)->torch.Tensor:
+    "(3 heads c) ...: swap the middle quarters of each head's queries and keys."
     q, k, v = rearrange(weight, '(p h q c) ... -> p h q c ...', p=3, h=heads, q=4)
     order = [0, 2, 1, 3]
     return rearrange([q[:, order], k[:, order], v],
         'p h q c ... -> (p h q c) ...')
 
 # %% ../nbs/library/teachers.ipynb #760ad5d5
-def dust3r_state(
-    state:dict, # Name -> tensor, as DUSt3R's and CroCo's checkpoints have them
-    heads:int=16, # Of the encoder
-)->dict: # Name -> tensor, as timm's Eva wants them: the encoder's part only
-    "Map a checkpoint of DUSt3R to timm's names and order."
+def dust3r_state(state:dict, heads:int=16)->dict:
+    "DUSt3R's encoder in timm's names and order."
     names = {'enc_blocks.': 'blocks.', 'enc_norm.': 'norm.',
         'patch_embed.': 'patch_embed.'}
     mapped = {}
@@ -287,27 +264,21 @@ class Dust3rTokens(nn.Module):
         return self.model.forward_features(x)
 
 # %% ../nbs/library/teachers.ipynb #12bc23f0
-def dust3r_weights(
-    module:Dust3rTokens, # Changed in place
-    path:str|Path, # A .safetensors file of the whole model
-    name:str, # For the message
-)->Dust3rTokens: # The same module
-    "DUSt3R's encoder from a checkpoint of the whole model."
+def dust3r_weights(module:Dust3rTokens, path:str|Path, name:str)->Dust3rTokens:
+    "DUSt3R's encoder from a checkpoint of the complete model."
     state = dust3r_state(read_state(path, name), module.heads)
     load_state(module.model, state, name, path)
     return module
 
 _repo = 'naver/DUSt3R_ViTLarge_BaseDecoder_512_dpt'
-register(Entry('dust3r', Dust3rTokens, 1024, 256, 16,
+_dust3r = register(Entry('dust3r', Dust3rTokens, 1024, 256, 16,
     'geometry: two views of a scene', 'cc-by-nc-sa-4.0', _repo, hub=_repo,
     convert=dust3r_weights, files=('model.safetensors',), noncommercial=True,
     quick=dict(depth=1)))
 
 # %% ../nbs/library/teachers.ipynb #7daf8393
-def sd3_vae(
-    width:int=128, # Channels of the first level
-)->'AutoencoderKL': # Without its decoder
-    "The encoder of SD3's autoencoder, random weights."
+def sd3_vae(width:int=128)->'AutoencoderKL':
+    "The encoder of SD3's autoencoder, random weights; width of the first level."
     from diffusers import AutoencoderKL
     vae = AutoencoderKL(block_out_channels=(width, 2*width, 4*width, 4*width),
         layers_per_block=2, latent_channels=16, sample_size=1024,
@@ -318,13 +289,8 @@ def sd3_vae(
     return vae
 
 # %% ../nbs/library/teachers.ipynb #9f5fae37
-def _check_sd3(
-    noise:float, # 0 to 1
-    block:int, # 0 to depth - 1
-    depth:int, # Blocks
-    text:torch.Tensor, # 1 s 4096
-    pooled:torch.Tensor, # 1 2048
-):
+def _check_sd3(noise:float, block:int, depth:int, text:torch.Tensor,
+        pooled:torch.Tensor):
     "ValueError for settings out of range, or embeddings of another shape."
     if not 0 <= noise <= 1:
         raise ValueError(
@@ -368,11 +334,8 @@ class SD3Tokens(nn.Module):
         return _sd3_tokens(self, _sd3_latents(self, x))
 
 # %% ../nbs/library/teachers.ipynb #073c4d9c
-def _sd3_latents(
-    m:SD3Tokens, # Its VAE, noise and seed
-    x:torch.Tensor, # n 3 h w
-)->torch.Tensor: # n 16 h/8 w/8
-    "Scaled latents with the encoder's own noise."
+def _sd3_latents(m:SD3Tokens, x:torch.Tensor)->torch.Tensor:
+    "n 3 h w to scaled latents n 16 h/8 w/8 with the encoder's own noise."
     z, c = m.vae.encode(x).latent_dist.mode(), m.vae.config
     z = (z - c.shift_factor) * c.scaling_factor
     g = torch.Generator().manual_seed(m.seed)
@@ -380,11 +343,8 @@ def _sd3_latents(
     return (1 - m.noise)*z + m.noise*eps
 
 # %% ../nbs/library/teachers.ipynb #26cbab33
-def _sd3_tokens(
-    m:SD3Tokens, # Its transformer and condition
-    z:torch.Tensor, # n 16 h/8 w/8
-)->torch.Tensor: # n (h/16 w/16) d
-    "Image tokens behind the block."
+def _sd3_tokens(m:SD3Tokens, z:torch.Tensor)->torch.Tensor:
+    "Image tokens n (h/16 w/16) d behind the block."
     kept, n = [], len(z)
     keep = lambda module, args, out: kept.append(out[1])
     block = m.transformer.transformer_blocks[m.block]
@@ -396,12 +356,8 @@ def _sd3_tokens(
     return kept[0]
 
 # %% ../nbs/library/teachers.ipynb #333503aa
-def sd3_weights(
-    module:SD3Tokens, # Changed in place
-    path:str|Path, # A folder with transformer/ and vae/, as the Hub has it
-    name:str, # For the message
-)->SD3Tokens: # The same module
-    "SD3's transformer and its VAE's encoder from a folder."
+def sd3_weights(module:SD3Tokens, path:str|Path, name:str)->SD3Tokens:
+    "SD3's transformer and its VAE's encoder from a folder with both."
     def part(which):
         file = Path(path)/which/'diffusion_pytorch_model.safetensors'
         return {k: v for k, v in read_state(file, name).items()
@@ -411,7 +367,7 @@ def sd3_weights(
     return module
 
 _repo = 'stabilityai/stable-diffusion-3-medium-diffusers'
-register(Entry('sd3', SD3Tokens, 1536, 256, 16, 'generator: text to image',
+_sd3 = register(Entry('sd3', SD3Tokens, 1536, 256, 16, 'generator: text to image',
     'Stability AI Community', _repo, hub=_repo, convert=sd3_weights,
     restricted=True, files=('transformer/diffusion_pytorch_model.safetensors',
         'vae/diffusion_pytorch_model.safetensors'),

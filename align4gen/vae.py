@@ -16,11 +16,8 @@ from .weights import (choose_weights, fetch, load_weights, needs_weights,
     shipped, weights_folder)
 
 # %% ../nbs/03_vae.ipynb #e8591232
-def posterior(
-    model:nn.Module, # A diffusers AutoencoderKL or AutoencoderTiny
-    frames:torch.Tensor, # n 3 h w
-)->tuple: # (mean, std), each n c h w, as the network gives them: not scaled
-    "Mean and std of the latent of each frame; AutoencoderTiny has no spread."
+def posterior(model:nn.Module, frames:torch.Tensor)->tuple:
+    "Mean and std of n 3 h w, each n c h w, as the network gives them."
     out = model.encode(frames)
     if hasattr(out, 'latent_dist'): return out.latent_dist.mean, out.latent_dist.std
     return out.latents, torch.zeros_like(out.latents)
@@ -40,10 +37,8 @@ def each_chunk(
     return torch.cat(parts).float()
 
 # %% ../nbs/03_vae.ipynb #1fb3ec75
-def latent_scale(
-    config:dict, # A diffusers VAE's config, with latent_channels
-)->tuple: # (mean, std), each (c, 1, 1): scaled latent = (z - mean) / std
-    "A VAE's scaling: measured per channel if there, else one shift and factor."
+def latent_scale(config:dict)->tuple:
+    "(mean, std), c 1 1 each, of a VAE's config: measured, or shift and factor."
     shape = (config['latent_channels'], 1, 1)
     mean, std = config.get('latents_mean'), config.get('latents_std')
     if mean is not None and std is not None:
@@ -76,20 +71,15 @@ def video_frames(
     return rearrange(video, 'b t c h w -> (b t) c h w')
 
 # %% ../nbs/03_vae.ipynb #c736cd13
-def channels_and_stride(
-    config:dict, # A diffusers VAE's config
-)->tuple: # (channels of a latent, pixels per latent pixel)
-    "The shape of what a VAE makes: every level but one halves the sides."
+def channels_and_stride(config:dict)->tuple:
+    "(channels, pixels per latent pixel): every level but one halves the sides."
     levels = (config.get('block_out_channels')
         or config['encoder_block_out_channels'])
     return config['latent_channels'], 2**(len(levels) - 1)
 
 # %% ../nbs/03_vae.ipynb #245e57f6
-def _randn_like(
-    x:torch.Tensor, # Its shape and device are taken
-    generator:torch.Generator, # None: torch's own
-)->torch.Tensor:
-    "Standard normal noise from a generator."
+def _randn_like(x:torch.Tensor, generator:torch.Generator)->torch.Tensor:
+    "Standard normal noise of x's shape; generator None: torch's own."
     return torch.randn(x.shape, generator=generator, device=x.device)
 
 # %% ../nbs/03_vae.ipynb #df8299fb
@@ -173,16 +163,12 @@ def register(
     "Add a VAE to the registry, or put it in the place of another."
     registry.register(name, _Entry(load, shape, files, hub))
 
-# %% ../nbs/03_vae.ipynb #a6481a40
 register('pixels', lambda weights, chunk, dtype: PixelVAE(),
     lambda weights: (3, 1, 1))
 
 # %% ../nbs/03_vae.ipynb #35ef0915
-def check_weights(
-    name:str, # As in the registry
-    weights:str|Path|dict=None, # As in load
-)->str|Path: # Those of this VAE: 'hub', 'random', a path, or None
-    "ValueError if the VAE is not there, or is foreign and has no weights."
+def check_weights(name:str, weights:str|Path|dict=None)->str|Path:
+    "This VAE's weights as load takes them; ValueError if it lacks what it needs."
     entry, chosen = registry.find(name), choose_weights(weights, name) or None
     if entry.files and chosen is None:
         raise needs_weights(name, entry.files, entry.hub)
@@ -246,9 +232,7 @@ def trained_mini_vae(
     return model
 
 # %% ../nbs/03_vae.ipynb #c66aaed1
-def _new_names(
-    key:str, # Of a state dict
-)->str:
+def _new_names(key:str)->str:
     "Old diffusers names of attention layers become the new ones."
     if 'attentions' not in key: return key
     new = dict(query='to_q', key='to_k', value='to_v', proj_attn='to_out.0')
@@ -256,12 +240,8 @@ def _new_names(
     return key
 
 # %% ../nbs/03_vae.ipynb #88909986
-def _load_mini(
-    weights:str|Path, # None, 'random' or a path
-    chunk:int, # As in load
-    dtype:torch.dtype, # As in load
-)->FrameVAE:
-    "The entry's load of the miniature."
+def _load_mini(weights:str|Path, chunk:int, dtype:torch.dtype)->FrameVAE:
+    "The registry entry's load of the miniature."
     if weights == 'hub':
         raise ValueError(
             'mini is not on the Hub, it comes with the package: weights=None')
@@ -270,26 +250,21 @@ def _load_mini(
 
 register('mini', _load_mini, lambda weights: (4, 4, 1))
 
+# %% ../nbs/03_vae.ipynb #3a30721f
+def _taesd_vae()->'AutoencoderTiny': # 2.4M parameters
+    "The tiny autoencoder that imitates Stable Diffusion's, random weights."
+    from diffusers import AutoencoderTiny
+    return AutoencoderTiny()
+
 # %% ../nbs/03_vae.ipynb #d1d9c67f
-def _register_foreign(
-    name:str, # What load calls it
-    build:Callable, # () -> diffusers model with random weights
-    hub:str, # Hub repository
-    file:str, # In it
-):
-    "A diffusers VAE whose weights come from elsewhere; stride 8, 4 channels."
+def _register_foreign(name:str, build:Callable, hub:str, file:str):
+    "A diffusers VAE with weights from elsewhere; 4 channels, stride 8."
     def load(weights, chunk, dtype):
         if weights == 'hub': weights = fetch(hub, [file], name) / file
         model = build()
         if weights != 'random': load_weights(model, weights, name, _new_names)
         return FrameVAE(model, name, chunk, dtype)
     register(name, load, lambda weights: (4, 8, 1), (file,), hub)
-
-# %% ../nbs/03_vae.ipynb #3a30721f
-def _taesd_vae()->'AutoencoderTiny': # 2.4M parameters
-    "The tiny autoencoder that imitates Stable Diffusion's, random weights."
-    from diffusers import AutoencoderTiny
-    return AutoencoderTiny()
 
 _register_foreign('sd14', sd14_vae, 'CompVis/stable-diffusion-v1-4',
     'vae/diffusion_pytorch_model.safetensors')

@@ -214,9 +214,7 @@ class HubModel(nn.Module):
 
 # %% ../nbs/02_vdit.ipynb #d75a0ceb
 @torch.no_grad()
-def _initialize(
-    model:nn.Module, # A VDiT, changed in place
-):
+def _initialize(model:nn.Module):
     "Start values as in DiT: Xavier, small embeddings, zeros in adaLN."
     m = model
     for layer in m.modules():
@@ -236,10 +234,8 @@ def _initialize(
         m.temp_embed.copy_(sincos(frames, m.dim)[None])
 
 # %% ../nbs/02_vdit.ipynb #4f4963ea
-def _check_config(
-    c:dict, # Arguments of VDiT
-):
-    "ValueError that names the first size that does not fit."
+def _check_config(c:dict):
+    "ValueError that names the first argument of VDiT that does not fit."
     dim, heads = c['dim'], c['heads']
     if dim % heads or dim % 4:
         raise ValueError(
@@ -252,13 +248,8 @@ def _check_config(
             f"of patch={c['patch']}")
 
 # %% ../nbs/02_vdit.ipynb #db52be42
-def _check_shapes(
-    model:nn.Module, # A VDiT
-    x:torch.Tensor, # b t c h w
-    t:torch.Tensor, # b
-    y:torch.Tensor|None, # b or None
-    taps:tuple, # Block indices
-):
+def _check_shapes(model:nn.Module, x:torch.Tensor, t:torch.Tensor,
+        y:torch.Tensor|None, taps:tuple):
     "ValueError that names the first argument whose shape does not fit."
     c, b = model.config, len(x)
     want = (c['frames'], c['in_channels'], c['input_size'], c['input_size'])
@@ -280,11 +271,7 @@ def _check_shapes(
             f"numbered 0 to {model.depth - 1}")
 
 # %% ../nbs/02_vdit.ipynb #bfaa0e8e
-def _check_values(
-    t:torch.Tensor, # b, should lie in [0,1]
-    y:torch.Tensor|None, # b, should lie in 0..null
-    null:int, # The null label
-):
+def _check_values(t:torch.Tensor, y:torch.Tensor|None, null:int):
     "ValueError for times or labels out of range; looked at on the CPU only."
     if torch.compiler.is_compiling(): return
     if t.device.type != 'cpu' or not len(t): return
@@ -410,10 +397,8 @@ def vdit(
         learn_sigma=learn_sigma, temporal=temporal)
 
 # %% ../nbs/library/latte.ipynb #be7ffb40
-def _latte_weights(
-    checkpoint:dict, # As torch.load gives it, or the dict under 'ema' or 'model'
-)->dict: # Name -> tensor
-    "The parameters of a checkpoint: prefixes off, float32 copies."
+def _latte_weights(checkpoint:dict)->dict:
+    "The tensors under 'ema' or 'model', prefixes off, float32 copies."
     inner = [checkpoint[k] for k in ('ema', 'model')
         if isinstance(checkpoint.get(k), dict)]
     state = (inner or [checkpoint])[0]
@@ -422,10 +407,8 @@ def _latte_weights(
         if isinstance(v, torch.Tensor)}
 
 # %% ../nbs/library/latte.ipynb #ac6cdecc
-def _latte_config(
-    w:dict, # Name -> tensor
-)->dict: # Arguments of VDiT, less heads
-    "A Latte's shape, read off its tensors."
+def _latte_config(w:dict)->dict:
+    "Arguments of VDiT, less heads, read off a Latte's tensors."
     dim, channels, patch, _ = w['x_embedder.proj.weight'].shape
     blocks = {k.split('.')[1] for k in w if k.startswith('blocks.')}
     table = w.get('y_embedder.embedding_table.weight')
@@ -437,11 +420,8 @@ def _latte_config(
         learn_sigma=outputs == 2 * channels * patch**2)
 
 # %% ../nbs/library/latte.ipynb #ada68c4a
-def _latte_faults(
-    w:dict, # Name -> tensor
-    want:dict, # Name -> tensor: what the model has; empty: not known
-)->str: # Every key that does not fit; empty: all do
-    "What a checkpoint has too few, too many, or of another shape."
+def _latte_faults(w:dict, want:dict)->str:
+    "What a checkpoint has too few, too many, or of another shape; want may be {}."
     core = ['x_embedder.proj.weight', 'pos_embed', 'temp_embed',
         'final_layer.linear.weight']
     parts = ('x_embedder.proj.', 't_embedder.mlp.', 'y_embedder.', 'blocks.',
