@@ -839,7 +839,9 @@ class TextToVideo:
                 'from Stable Diffusion 3')
         run = self.sampling.run
         if sd3: self.read = _reader(sd3, _own_table(run, text))
-        else: self.read = partial(look_up, text=text or (run.config.text if run else ''))
+        else:
+            self.read = partial(look_up, text=text or (run.config.text if run
+                else ''))
     def __call__(self,
         prompts:str|list, # One caption, or one for each video
         n:int=None, # How many videos; None: as many as captions
@@ -899,18 +901,21 @@ def _plan(
 def _where(device, precision):
     "Device and type of the encoders, with 'auto' answered."
     if device == 'auto': device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    half = precision == 'bf16' or (precision == 'auto' and device.startswith('cuda'))
+    half = (precision == 'bf16' or (precision == 'auto'
+        and device.startswith('cuda')))
     return device, torch.bfloat16 if half else torch.float32
 
 # %% ../nbs/library/prompts.ipynb #01c85971
 def _text(
-    captions:str='', # CSV with columns file and caption, WebDataset .tar, or a folder
+    # CSV with columns file and caption, WebDataset .tar, or a folder
+    captions:str='',
     caption:list=(), # One caption; may be given several times
     data:str='', # Data set: captions beside its clips, or its class names
     root:str='', # Folder of the data set
     split:str='train', # Of the data set
     frames:int=16, # In a clip: shorter folders of frames are no clips
-    weights:str='hub', # Folder with text_encoder/, tokenizer/ and so on, hub, random
+    # Folder with text_encoder/, tokenizer/ and so on, hub, random
+    weights:str='hub',
     t5:bool=True, # Use the third encoder, 4.8B weights; without it rows are zeros
     words:int=256, # Tokens that T5 reads, 1 to 512; 77 needs half the disk
     out:str='embeddings', # Folder of the embeddings
@@ -921,7 +926,8 @@ def _text(
 )->str|int|None: # What is printed, or the exit status
     "What align4gen_text does."
     if batch < 1: raise ValueError(f'--batch {batch} should be at least 1')
-    if not 1 <= words <= 512: raise ValueError(f'--words {words} should be 1 to 512')
+    if not 1 <= words <= 512:
+        raise ValueError(f'--words {words} should be 1 to 512')
     found = _asked(captions, caption, data, root=root, split=split, frames=frames)
     if dry_run: return _plan(found, weights, out, words, t5)
     at, dtype = _where(device, precision)

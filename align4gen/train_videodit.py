@@ -44,7 +44,7 @@ class VideoDiTConfig(TrainConfig):
     conversion:Literal['2d->3d', '2d+3d', '2d']='2d->3d'
     # '3d': a second patch embedding that knows the time
     patchify:Literal['2d', '3d']='2d'
-    kind = 'videodit'
+    kind, title = 'videodit', 'VideoDiT'
     @property
     def model_name(self)->str: return 'videodit'
     @property

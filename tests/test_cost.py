@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest, torch
 
-from align4gen import cost, encoders, train, videodit
+from align4gen import commands, config, cost, encoders, train, videodit
 from align4gen.vdit import count_parameters, vdit
 
 guide = Path(__file__).resolve().parent.parent/'nbs'/'guides'/'paper_tables.ipynb'
@@ -228,8 +228,10 @@ def options(command):
     return {k[2:]: v for k, v in zip(words[::2], words[1::2])}
 
 def parse(command):
-    "Through the real command's parser, which exits on an option or a preset that it does not know."
-    return vars(train.parser().parse_args(shlex.split(command)[1:]))
+    "Through the real command's parser: an unknown option or preset is an error."
+    return commands._parse('align4gen_train', spec, shlex.split(command)[1:])
+
+spec = train.align4gen_train.spec()
 
 rows = guide_rows()
 ids = [f"{r['table']}, {r['method']}, {r['at']//1000}K" for r in rows]
@@ -266,7 +268,7 @@ def test_guide_shows_what_it_says():
     for r in rows: assert f"`{r['command']}`" in shown and f"{r['FVD']:.2f}" in shown
 
 
-@pytest.mark.skipif('ucf101-XL' not in train.presets,
+@pytest.mark.skipif('ucf101-XL' not in config.presets,
     reason='the presets of the paper are not in align4gen.train yet')
 @pytest.mark.parametrize('row', rows, ids=ids)
-def test_guide_command_is_understood(row): assert parse(row['command'])['preset'] in train.presets
+def test_guide_command_is_understood(row): assert parse(row['command'])['preset'] in config.presets

@@ -382,7 +382,8 @@ def _lab(
     steps:int=300, # Optimiser steps
     n:int=400, # Clips, and images, to measure a run on
     jobs:int=1, # Runs at a time, one thread each
-    arms:str=','.join([*_controls, *arms]), # Which ones; what was measured before stays
+    # Which ones; what was measured before stays
+    arms:str=','.join([*_controls, *arms]),
     sweep:bool=False, # Instead, one seed of other learning rates and schedules
     runs:Path=Path('runs/conversion'), # Folder for the runs
     out:Path=Path('results/conversion'), # Folder for the record
@@ -390,7 +391,8 @@ def _lab(
 ):
     "VideoDiT, Tables 4 to 6, in miniature."
     if not (runs/'costs.json').exists(): write_json(runs/'costs.json', _costs())
-    todo = _all_jobs(1, tuple(others)) if sweep else _all_jobs(seeds, arms.split(','))
+    todo = (_all_jobs(1, tuple(others)) if sweep else _all_jobs(seeds,
+        arms.split(',')))
     run_jobs(one_run, todo, runs, jobs, n=n, steps=steps)
     _record(runs, out, main.line, note)
 
