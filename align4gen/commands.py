@@ -243,9 +243,10 @@ def _help_option(
 )->str: # A few lines
     "What `--help OPTION` prints."
     words = option.get('choices') or option.get('names') or []
-    lines = [f"{name} --{option['name']} {_metavar(option)}", f"  {option['help']}"]
-    if words: lines.append('  one of: ' + ', '.join(str(w) for w in words if w != ''))
-    return '\n'.join([*lines, f"  default: {option['default']!r}"])
+    text = textwrap.wrap(option['help'], 76)
+    lines = [f"{name} --{option['name']} {_metavar(option)}", *text]
+    if words: lines += textwrap.wrap('one of: ' + ', '.join(str(w) for w in words), 76)
+    return '\n  '.join([*lines, f"default: {option['default']!r}"])
 
 # %% ../nbs/library/commands.ipynb #8d382ab2
 class _Parser(argparse.ArgumentParser):
@@ -365,7 +366,8 @@ def _choose(
     words = [n.split()[1] for n in specs if n.startswith(f'{name} ')]
     if argv and argv[0] in words: return f'{name} {argv[0]}', argv[1:]
     if not argv or argv[0] in ('-h', '--help'):
-        lines = [f"  {w:14} {specs[f'{name} {w}']['about']}" for w in words]
+        lines = [textwrap.fill(f"  {w:14} {specs[f'{name} {w}']['about']}", 80,
+            subsequent_indent=' ' * 17) for w in words]
         print('\n'.join([f'{name} NAME [options]', '', *lines, '',
             f'{name} NAME --help lists the options of one.']))
         raise SystemExit(0)

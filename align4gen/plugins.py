@@ -95,8 +95,8 @@ class Registry:
         if name in self.things: return self.things[name]
         near = nearest(str(name), self.things)
         hint = f': did you mean {near!r}?' if near else '.'
-        raise ValueError(f'no {self.what} {name!r}{hint} '
-            f"There are {', '.join(self.things)}")
+        known = ', '.join(self.things)
+        raise ValueError(f'no {self.what} {name!r}{hint} There are {known}')
     def names(self)->list:
         "All names, those of plugins included."
         load_plugins()
