@@ -461,8 +461,7 @@ def _announce(plan, todo, total, shapes, seconds, folder, spec, parts):
     print(f'{plan.videos:,} videos x {plan.clips} clips = {plan.samples:,} clips in '
         f'{plan.shards:,} shards, {spec.dtype}, {size/1e6:.2f} MB a clip, '
         f'{size*plan.samples/1e9:.2f} GB in all')
-    dims = [f'{k} {" x ".join(map(str, s))}' for k, s in shapes.items()]
-    print('one clip: ' + ', '.join(dims))
+    for k, s in shapes.items(): print(f'one clip, {k}: {" x ".join(map(str, s))}')
     left = total - len(todo)
     kept = f', {left} of these {total} shards are there already' if left else ''
     many = f' with {parts} processes' if parts > 1 else ''

@@ -96,7 +96,7 @@ def gif_end(
 )->int: # The byte after the closing semicolon; more than the size if there is none
     "Follow the blocks: extensions, images, the end."
     data = file.read() + bytes(12)
-    table = lambda flags: 3 << (flags % 8 + 1) if flags & 128 else 0
+    def table(flags): return 3 << (flags % 8 + 1) if flags & 128 else 0
     at = 13 + table(data[10])
     while at < size and data[at] in b'!,':
         image = data[at] == ord(',')
@@ -199,7 +199,8 @@ def mpeg4_proven(
 )->bool:
     "One whole picture a packet, and time stamps in the order of the picture types."
     # less than 10 bytes: a picture that is not coded, and not shown
-    if any(len(p.pictures) != 1 or p.size < 10 for p in packets): return False
+    for p in packets:
+        if len(p.pictures) != 1 or p.size < 10: return False
     by_time = sorted(range(len(packets)), key=lambda i: packets[i].pts)
     return by_time == display_order([p.pictures for p in packets])
 
@@ -211,11 +212,12 @@ def times_proven(
 )->bool:
     "Do the time stamps say in which order the frames are shown?"
     pts = [p.pts for p in packets]
-    if None in pts or len(set(pts)) < len(pts) or not any(p.key for p in packets):
-        return False
+    keys = [p for p in packets if p.key]
+    if None in pts or len(set(pts)) < len(pts): return False
+    if not keys: return False
     if codec.name == 'mpeg4': return mpeg4_proven(packets)
     guessed = container == 'avi' and codec.reorder
-    return not guessed or all(p.key for p in packets)
+    return len(keys) == len(packets) if guessed else True
 
 # %% ../nbs/library/containers.ipynb #c4ea656d
 def read_packet(
@@ -276,8 +278,10 @@ def list_contents(
         _check_promise(path, file, stream, len(every))
     if not times_proven(packets, codec, container):
         return Contents(count_frames(path), None, None)
-    keys = sorted((p.pts, p.pts if p.dts is None else p.dts) for p in packets if p.key)
-    times = sorted(p.pts for p in packets if p.pictures and not p.discard)
+    places = [(p.pts, p.pts if p.dts is None else p.dts) for p in packets]
+    keys = sorted(place for p, place in zip(packets, places) if p.key)
+    shown = [p for p in packets if p.pictures and not p.discard]
+    times = sorted(p.pts for p in shown)
     return Contents(len(times), np.array(times), keys)
 
 # %% ../nbs/library/containers.ipynb #103acf90
@@ -298,7 +302,8 @@ def upright(
     turned = abs(b) > abs(a)
     if turned: picture = picture.swapaxes(0, 1)
     x, y = (c, b) if turned else (a, d)
-    return picture[::-1 if y < 0 else 1, ::-1 if x < 0 else 1]
+    if x < 0: picture = picture[:, ::-1]
+    return picture[::-1] if y < 0 else picture
 
 # %% ../nbs/library/containers.ipynb #b7aed2c3
 def pixel_aspect(
@@ -306,7 +311,8 @@ def pixel_aspect(
 )->float: # Width of a pixel over its height
     "The sample aspect ratio; 1 where there is none, or one that cannot be meant."
     ratio = stream.sample_aspect_ratio
-    return float(ratio) if ratio and 1/8 <= ratio <= 8 else 1.
+    meant = 1/8 <= (ratio or 0) <= 8
+    return float(ratio) if meant else 1.
 
 # %% ../nbs/library/containers.ipynb #8880ee57
 def to_picture(
@@ -392,7 +398,8 @@ def _in_order(frames, start):
         # built from frames before the key frame
         if frame.pts is not None and frame.pts < start: continue
         first = now is None and frame.pict_type == PictureType.I
-        if frame.pts is None or not (first or now is not None and frame.pts > now):
+        later = now is not None and frame.pts is not None and frame.pts > now
+        if frame.pts is None or not (first or later):
             yield None
             return
         now = frame.pts
@@ -419,4 +426,5 @@ def decode_from_key(
             check_intact(frame, path)
             if frame.pts in want: found[frame.pts] = to_picture(frame, aspect)
             if frame.pts >= times[-1]: break
-    return [found[t] for t in times] if len(found) == len(want) else None
+    if len(found) < len(want): return None
+    return [found[t] for t in times]

@@ -120,8 +120,8 @@ def _check_counts(**counts):
 def _numbers(names, classes, n):
     "Names of classes as labels, -1 for n clips without."
     number = {c: i for i, c in enumerate(classes)}
-    labels = [-1]*n if names is None else [number[c] for c in names]
-    return torch.tensor(labels, dtype=torch.long)
+    if names is None: return torch.full((n,), -1)
+    return torch.tensor([number[c] for c in names], dtype=torch.long)
 
 def _place(i, n):
     "An index, counted from the end if it is negative; IndexError outside."
@@ -219,7 +219,8 @@ def split_folders(
     if not root.is_dir(): raise ValueError(f'{root} is not a folder')
     folders = [p for p in sorted(root.iterdir()) if p.is_dir() and p.name[0] != '.']
     found = [_name_and_split(p.name) for p in folders]
-    befores, splits = {b for b, _ in found}, [s for _, s in found]
+    befores = {b for b, _ in found}
+    splits = [s for _, s in found]
     if None in splits or len(befores) != 1: return {}
     # one folder such as freight_train is a class
     if befores != {''} and len(splits) < 2: return {}
@@ -280,7 +281,8 @@ def video_files(
 )->tuple: # As walk
     "All videos below a folder, animated images among them."
     paths, left_out = walk(folder, video_suffixes | _may_move)
-    still = {p for p in paths if p.suffix.lower() in _may_move and not is_animated(p)}
+    images = [p for p in paths if p.suffix.lower() in _may_move]
+    still = {p for p in images if not is_animated(p)}
     left_out += [(str(p), 'a still image') for p in sorted(still)]
     return [p for p in paths if p not in still], left_out
 
@@ -455,11 +457,12 @@ def list_kinetics(
         files = {p.stem: p for p in walk(base, video_suffixes)[0]}
     mine = [(_kinetics_file(r, base, files), r.get('label') or '')
         for r, s in rows if s in (None, wanted)]
-    paths, names = [p for p, _ in mine if p.is_file()], [c for p, c in mine if p.is_file()]
+    good = [(p, c) for p, c in mine if p.is_file()]
+    paths, names = [p for p, _ in good], {c for _, c in good}
     left_out = [(str(p), 'missing') for p, _ in mine if not p.is_file()]
     if not all(names): return Listing(paths, left_out=left_out)
     classes = sorted({r['label'] for r, _ in rows if r.get('label')})
-    return Listing(paths, names, classes, left_out)
+    return Listing(paths, [c for _, c in good], classes, left_out)
 
 # %% ../nbs/library/datasets.ipynb #72b6138a
 data_sets = Registry('data set')

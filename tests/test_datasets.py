@@ -403,3 +403,44 @@ def test_wrong_arguments_are_named(tmp_path):
                        (lambda: load('kinetics', tmp_path), 'no CSV'),
                        (lambda: load('videos', tmp_path, 'dev'), "'train', 'val' or 'test'")):
         with pytest.raises(ValueError, match=says): call()
+
+
+@pytest.mark.parametrize('names, splits', [(['freight_train', 'passenger_train'], []),
+    (['freight_train'], []), (['sky_train', 'sky_test'], ['test', 'train']), (['train'], ['train']),
+    (['Train', 'VALIDATION'], ['train', 'val']), (['train', 'cats'], []), (['été-train', 'e\u0301te\u0301-test'],
+    ['test', 'train']), (['contest', 'latest'], []), (['b_train', 'b_train_2'], [])])
+def test_splits_are_recognised_by_one_rule(names, splits, tmp_path):
+    "All of them train, val or test, perhaps with one name before; everything else is a class."
+    for n in names: (tmp_path/n).mkdir()
+    assert sorted(split_folders(tmp_path)) == splits
+
+
+def test_two_folders_for_one_split_are_an_error(tmp_path):
+    for n in ('train', 'training'): (tmp_path/n).mkdir()
+    with pytest.raises(ValueError, match='two folders for one split'): split_folders(tmp_path)
+
+
+def test_classes_that_end_in_train_keep_their_clips(tmp_path):
+    for i, c in enumerate(('freight_train', 'passenger_train')): film(tmp_path/c/'a.mp4', n=16, seed=i)
+    ds = load('videos', tmp_path)
+    assert ds.classes == ['freight_train', 'passenger_train'] and ds.labels.tolist() == [0, 1]
+
+
+def test_what_was_left_out_is_listed_and_not_counted(tmp_path):
+    film(tmp_path/'v/a.mp4', n=16)
+    (tmp_path/'v/b.xyz').write_text('?')
+    with pytest.warns(UserWarning, match='1 files left out: 1 not of a known kind'):
+        ds = load('videos', tmp_path/'v')
+    bad = BadFiles(tmp_path/'run', len(ds), left_out=ds.left_out)
+    BadFiles(tmp_path/'run', len(ds), left_out=ds.left_out).add([])
+    assert len(bad) == 0
+    with open(tmp_path/'run/bad_files.csv', newline='') as f: rows = [*csv.DictReader(f)]
+    assert [(r['path'].split('/')[-1], r['reason']) for r in rows] == [
+        ('b.xyz', 'not of a known kind, by its name')]
+
+
+def test_moving_digits_are_a_data_set_like_others():
+    from align4gen.data import MovingDigits
+    ds, plain = load('digits', clips=8, frames=4), MovingDigits(n=8, frames=4)
+    assert torch.equal(ds.videos, plain.videos) and torch.equal(ds.labels, plain.labels)
+    assert torch.equal(ds[3]['video'], plain[3][0]) and ds.in_memory and 'digits' in data_sets
