@@ -273,6 +273,7 @@ class DPVAE(_Networks):
             f'stride={self.stride}'
             f', temporal_stride={self.temporal_stride}, {options})')
     def count_parameters(self)->dict: return _count_parameters(self)
+    def save_pretrained(self, folder:str|Path)->Path: return self.save(folder)
     def context(self)->dict: return _context(self)
     def latent_shape(self, frames:int, height:int, width:int=None)->tuple:
         "(latent frames, channels, rows, columns) of a clip; 1 frame is an image."
