@@ -74,31 +74,35 @@ def compile_parts(
     parts = dict(whole=[net], blocks=blocks, no=[])[how]
     for part in parts: part.compile()
 
-# %% ../nbs/library/build.ipynb #294bc03e
+# %% ../nbs/library/build.ipynb #9af9fd95
 def check_data(
     config:TrainConfig, # Its fields checked; of another kind too
     files:bool=True, # Look at the disk too
     cache:str='', # In the place of a folder
 ):
     "ValueError if the data cannot be what is asked for."
-    c = config
-    if c.data == 'digits':
-        if not 16 <= c.resolution <= 64:
-            raise ValueError(
-                f'resolution={c.resolution}: Moving Digits have 16 to 64 pixels')
-        if c.clips < 1: raise ValueError(f'clips={c.clips} should be at least 1')
-        if c.batch > c.clips:
-            raise ValueError(f'batch={c.batch} is more than clips={c.clips}')
-        return
-    if c.data not in data_sets:
-        raise ValueError(f'data={c.data!r} is not one of digits, '
-            f'{", ".join(data_sets)}')
-    if files and not (c.root or cache):
+    c, opener = config, data_sets.find(config.data)
+    if not getattr(opener, 'needs_root', True): return check_digits(c)
+    if not files: return
+    if not (c.root or cache):
         raise ValueError(
             f'data={c.data!r} needs root, the folder with its files, or cache, a '
             'folder made by align4gen_cache')
-    if files and c.root and not Path(c.root).exists():
+    if c.root and not Path(c.root).exists():
         raise ValueError(f'root={c.root!r} is not a folder')
+
+# %% ../nbs/library/build.ipynb #6ffe4bb6
+def check_digits(
+    config:TrainConfig, # On Moving Digits
+):
+    "ValueError if they cannot be drawn."
+    c = config
+    if not 16 <= c.resolution <= 64:
+        raise ValueError(
+            f'resolution={c.resolution}: Moving Digits have 16 to 64 pixels')
+    if c.clips < 1: raise ValueError(f'clips={c.clips} should be at least 1')
+    if c.batch > c.clips:
+        raise ValueError(f'batch={c.batch} is more than clips={c.clips}')
 
 # %% ../nbs/library/build.ipynb #d9216586
 def check_vdit(

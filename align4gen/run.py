@@ -298,7 +298,9 @@ tags: [video-generation, diffusion, representation-alignment]
 ```python
 {imports}
 model = {kind}.from_pretrained('{name}').eval()
-videos = sample(model, 16, vae=vae.load('{c.vae}'{weights}), objective={run.objective!r})   # n t c h w in [-1, 1]
+# n t c h w in [-1, 1]
+videos = sample(model, 16, vae=vae.load('{c.vae}'{weights}),
+    objective={run.objective!r})
 ```
 {card_figures(run)}
 | setting | value, where it is not the default |

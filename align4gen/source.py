@@ -15,7 +15,6 @@ from tqdm.auto import tqdm
 from . import cache, datasets, encoders, vae
 from .align import match_grid
 from .config import TrainConfig, teacher_names
-from .data import MovingDigits
 from .video import to_float
 
 # %% ../nbs/library/source.ipynb #ae7d1c78
@@ -139,6 +138,17 @@ def load_frozen(
     loaded = encoders.load_all(names, config.weights or None)
     return Frozen(load_vae(config), loaded, grid, device, config.precision)
 
+# %% ../nbs/library/source.ipynb #6e4e235e
+def open_clips(
+    config:TrainConfig, # The run
+    split:str='train', # 'train' or 'test'
+): # A data set of clips
+    "The data set that a config names."
+    c, clips = config, config.clips if split == 'train' else config.eval_clips
+    return datasets.load(c.data, c.root or None, split=split, frames=c.frames,
+        interval=c.interval, resolution=c.resolution, seed=c.seed, flip=c.flip,
+        clips=clips, background=c.background)
+
 # %% ../nbs/library/source.ipynb #f507fc0f
 Batch = namedtuple('Batch', 'mean std features labels')
 
@@ -237,25 +247,6 @@ class DiskSource(BatchSource):
         video = to(items['video'])
         return Batch(*self.frozen.moments(video), self.frozen.features(video), y)
 
-# %% ../nbs/library/source.ipynb #6e4e235e
-def open_clips(
-    config:TrainConfig, # The run
-    split:str='train', # 'train' or 'test'
-): # A data set of clips
-    "The data set that a config names."
-    c = config
-    if c.data == 'digits': return _digits(c, split)
-    return datasets.load(c.data, c.root, split=split, frames=c.frames,
-        interval=c.interval, resolution=c.resolution, seed=c.seed, flip=c.flip)
-
-# %% ../nbs/library/source.ipynb #73adc154
-def _digits(c, split):
-    n = c.clips if split == 'train' else c.eval_clips
-    data = MovingDigits(split, n=n, frames=c.frames, size=c.resolution,
-        background=c.background)
-    data.in_memory, data.num_classes = True, 10
-    return data
-
 # %% ../nbs/library/source.ipynb #8c8b8aa4
 def open_cache(
     config:TrainConfig, # The run; its cache is a folder or a URL
@@ -301,15 +292,14 @@ def held_out(
     labels = torch.tensor([int(item['label']) for item in items])
     return torch.cat(latents), labels.to(device)
 
-# %% ../nbs/library/source.ipynb #326899bc
+# %% ../nbs/library/source.ipynb #729e7260
 def held_out_items(
     data, # A data set of test clips
     n:int, # How many at most
 )->list: # Of dicts: video, label, index
     "Some clips of a data set, evenly spaced."
     index = torch.linspace(0, len(data)-1, n).long().unique().tolist()
-    items = [data[i] for i in (index if n < len(data) else range(len(data)))]
-    return [dict(video=x[0], label=x[1]) if isinstance(x, tuple) else x for x in items]
+    return [data[i] for i in (index if n < len(data) else range(len(data)))]
 
 # %% ../nbs/library/source.ipynb #67463ce2
 def count_classes(

@@ -1,6 +1,6 @@
 ("A run that is killed goes on as if nothing had happened: same log to the last digit, same "
 "weights to the last bit.")
-import multiprocessing, random, signal, subprocess, sys, time
+import multiprocessing, random, shutil, signal, subprocess, sys, time
 
 import pytest, torch
 from safetensors.torch import load_file
@@ -164,4 +164,27 @@ def test_impossible_values_are_one_clear_error(wrong, says, tmp_path):
 
 def test_unknown_option(tmp_path):
     done = subprocess.run(command(tmp_path, gama=1), capture_output=True, text=True)
-    assert done.returncode == 2 and 'unrecognized arguments: --gama=1' in done.stderr
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert '--gama' in done.stderr and '--gamma' in done.stderr and not (tmp_path/'run').exists()
+
+
+plugin = """
+from align4gen import encoders
+from align4gen.encoders import Entry, mini_vit
+encoders.register(Entry('mine', mini_vit, size=16, stride=4, dim=96, licence='mine', source='here',
+    files=(), kind='a test', random=True))
+"""
+
+def test_a_run_remembers_its_plugins(tmp_path):
+    "What a file registers is found by the run that names it, when it goes on, and missed if it is gone."
+    file = tmp_path/'my_encoders.py'
+    file.write_text(plugin)
+    more = dict(teachers='mine', steps=4, checkpoint_every=2, plugin=str(file))
+    assert subprocess.run(command(tmp_path, **more)).returncode == 0
+    run = tmp_path/'run'
+    shutil.rmtree(run/'checkpoints'/'step-0000004')
+    again = subprocess.run(resume(run), capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    file.unlink()
+    gone = subprocess.run(resume(run), capture_output=True, text=True)
+    assert gone.returncode == 2 and 'my_encoders.py' in gone.stderr.splitlines()[-1]

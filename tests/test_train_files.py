@@ -94,3 +94,31 @@ def test_starting_from_another_runs_weights(tmp_path):
 def test_unconditional(tmp_path):
     run = train(**small | dict(clips=32, classes=0, out=str(tmp_path), steps=2))
     assert run.model().num_classes is None
+
+
+def test_wrong_input_leaves_no_folder(videos, tmp_path):
+    "Too few clips for a batch, a data set that is not there, a teacher without weights."
+    for wrong, words in ((dict(batch=32), 'more than the'), (dict(data='vidoes'), "'videos'"),
+            (dict(teachers='dinov2_b'), '--weights dinov2_b=PATH')):
+        settings = dict(data='videos', root=str(videos), clips=0, resolution=32, frames=4, workers=0)
+        with pytest.raises(ValueError, match=words):
+            train(**small | settings | dict(out=str(tmp_path/'runs'), name='no') | wrong)
+    assert not (tmp_path/'runs').exists()
+
+
+def test_configs_of_the_first_version_open(recwarn):
+    "The example runs were written before configs had groups, kinds and booleans."
+    from align4gen.config import TrainConfig
+    from align4gen.run import example_run
+    config = example_run().config
+    assert type(config) is TrainConfig and (config.flip, config.checkpointing) == (None, False)
+    assert config.weights == '' and config.teachers == 'mini_infonce,mini_mae' and not recwarn.list
+
+
+def test_a_run_is_named_after_what_it_trains():
+    from align4gen.config import TrainConfig, make_config
+    from align4gen.run import run_name
+    assert run_name(make_config()) == 'digits' and run_name(make_config(size='S')) == 'digits-S'
+    assert run_name(TrainConfig(data='ucf101', size='L')) == 'ucf101-L'
+    assert run_name(make_config('digits-videodit')) == 'digits-videodit'
+    assert run_name(make_config('sky-L', name='mine')) == 'mine'
