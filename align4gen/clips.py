@@ -18,7 +18,7 @@ from .datasets import ClipDataset, chances, fit_frames
 from .video import frame_indices, read_clip, to_float, video_suffixes
 from .weights import fingerprint
 
-# %% ../nbs/library/clips.ipynb #e86f89fb
+# %% ../nbs/library/clips.ipynb #aca1e681
 @dataclass
 class Clips:
     "Clips in a fixed order, and what a protocol should say of them."
@@ -53,11 +53,11 @@ class Clips:
         return self.take(some, how if n < len(self) else None)
     def listing(self)->str: return _listing(self)
 
-# %% ../nbs/library/clips.ipynb #c21597e1
+# %% ../nbs/library/clips.ipynb #cb942a70
 def _nth(videos, i):
     return to_float(videos[i]) if videos.dtype == torch.uint8 else videos[i].float()
 
-# %% ../nbs/library/clips.ipynb #5bcb51b8
+# %% ../nbs/library/clips.ipynb #250972ab
 def tensor_clips(
     videos:torch.Tensor, # n t c h w, uint8 or in [-1, 1]
     labels:torch.Tensor=None, # n classes
@@ -74,7 +74,7 @@ def tensor_clips(
     return Clips(partial(_nth, videos), [*range(n)], labels, facts,
         [f'{i:05d}' for i in range(n)])
 
-# %% ../nbs/library/clips.ipynb #bd7d6950
+# %% ../nbs/library/clips.ipynb #76917147
 def digit_clips(
     split:str='test', # 'test' or 'train'
     n:int=2048, # How many
@@ -89,7 +89,7 @@ def digit_clips(
     return tensor_clips(found.videos, found.labels, 'digits', split=split,
         seed=seed)
 
-# %% ../nbs/library/clips.ipynb #6b2167a6
+# %% ../nbs/library/clips.ipynb #f9f6b1fd
 def _read_npy(
     path:Path, # uint8 t 3 h w
     frames:int, # In a clip
@@ -106,7 +106,7 @@ def _read_npy(
     except ValueError as e: raise BadVideo(path, str(e)) from None
     return torch.from_numpy(np.array(video[index]))
 
-# %% ../nbs/library/clips.ipynb #6eec526c
+# %% ../nbs/library/clips.ipynb #140c3c77
 def _read_window(
     item:tuple, # (which in the folder, path)
     frames:int, # In a clip
@@ -126,7 +126,7 @@ def _read_window(
             f'{resolution}: resolution (--resolution) makes all of one size')
     return fit_frames(video, resolution)
 
-# %% ../nbs/library/clips.ipynb #84b5c2d6
+# %% ../nbs/library/clips.ipynb #995ad1e7
 _crop = 'short side bilinear antialias, centre square'
 
 def _native_side(
@@ -139,7 +139,7 @@ def _native_side(
         except BadVideo as e: bad = e
     raise ValueError(f'no video could be read: {bad}')
 
-# %% ../nbs/library/clips.ipynb #1ced1fec
+# %% ../nbs/library/clips.ipynb #d40d5ef9
 def file_clips(
     paths:list, # Files, or folders of frames
     labels:torch.Tensor, # int64, -1: unlabelled
@@ -161,7 +161,7 @@ def file_clips(
         resolution=resolution, seed=seed, same=same)
     return Clips(read, [*enumerate(map(str, paths))], labels, facts, names, str(root))
 
-# %% ../nbs/library/clips.ipynb #9b3cc368
+# %% ../nbs/library/clips.ipynb #bc43a9b4
 def _find_videos(
     folder:Path, # Of videos
     # 'train', 'val' or 'test', where the folder has such folders; None: everything
@@ -181,7 +181,7 @@ def _find_videos(
             'video a folder of its own')
     return paths, top
 
-# %% ../nbs/library/clips.ipynb #ccdfba5f
+# %% ../nbs/library/clips.ipynb #64dfb019
 def _folder_labels(
     paths:list, # Of videos
     top:Path, # Folder they are in
@@ -193,7 +193,7 @@ def _folder_labels(
     classes = sorted({p[0] for p in parents})
     return torch.tensor([classes.index(p[0]) for p in parents])
 
-# %% ../nbs/library/clips.ipynb #6054f3fc
+# %% ../nbs/library/clips.ipynb #2173841c
 def _parse_manifest(
     path:Path, # manifest.json
 )->dict: # {} if it is somebody else's
@@ -210,7 +210,7 @@ def _parse_manifest(
             'class) and frames')
     return made
 
-# %% ../nbs/library/clips.ipynb #2245d0d1
+# %% ../nbs/library/clips.ipynb #65d7b2f2
 def _read_manifest(
     folder:Path, # Perhaps from sample_to
 )->dict: # {} if there is none
@@ -224,7 +224,7 @@ def _read_manifest(
             f'e.g. {missing[0]}: sample_to with the same options makes them')
     return made
 
-# %% ../nbs/library/clips.ipynb #456aef01
+# %% ../nbs/library/clips.ipynb #0d72a645
 def folder_clips(
     folder:str|Path, # Of videos
     split:str=None, # 'train', 'val' or 'test', where the folder has such folders
@@ -247,7 +247,7 @@ def folder_clips(
     kind = Path(next(iter(files))).suffix[1:]
     return replace(clips, made=made | dict(format=kind))
 
-# %% ../nbs/library/clips.ipynb #f7d357f3
+# %% ../nbs/library/clips.ipynb #93acccaf
 def class_counts(
     labels:torch.Tensor, # int64 N
     n:int, # How many to take, at most N
@@ -259,7 +259,7 @@ def class_counts(
     counts[order[:n - int(counts.sum())]] += 1
     return counts
 
-# %% ../nbs/library/clips.ipynb #41a59c0a
+# %% ../nbs/library/clips.ipynb #58bf093e
 def chosen(
     labels:torch.Tensor, # int64 N, -1: unlabelled
     n:int, # How many
@@ -282,7 +282,7 @@ def chosen(
         picked.append(members[torch.randperm(len(members), generator=g)[:k]])
     return torch.cat(picked)[torch.randperm(n, generator=g)]
 
-# %% ../nbs/library/clips.ipynb #0888c053
+# %% ../nbs/library/clips.ipynb #ad77625b
 def dataset_clips(
     name:str, # As in datasets.load
     root:str|Path, # Its folder
@@ -298,7 +298,7 @@ def dataset_clips(
     return file_clips(found.paths, found.labels, Path(root), found.frames, interval,
         resolution, seed, data=name, split=split)
 
-# %% ../nbs/library/clips.ipynb #c22b94b3
+# %% ../nbs/library/clips.ipynb #2e21ba4a
 def ucf101_clips(
     root:str|Path, # Of UCF-101 with its official lists, as in datasets.list_ucf101
     n:int=2048, # How many test videos, one clip of each
@@ -317,7 +317,7 @@ def ucf101_clips(
     return clips.choose(n, 'proportional' if variant == 'align4gen' else 'first',
         seed)
 
-# %% ../nbs/library/clips.ipynb #fa6e2335
+# %% ../nbs/library/clips.ipynb #bcbbd12b
 def at_least_one(
     **counts, # n, frames, interval, ...: integers, None for what was not said
 ):
@@ -326,7 +326,7 @@ def at_least_one(
         if v is not None and v < 1:
             raise ValueError(f'{k} should be at least 1, not {v}')
 
-# %% ../nbs/library/clips.ipynb #bc681fc6
+# %% ../nbs/library/clips.ipynb #e15653b0
 def _in_memory(
     what, # Anything
 )->Clips: # None if it is a name or a folder
@@ -341,7 +341,7 @@ def _in_memory(
         return file_clips(what.paths, what.labels, Path(root), what.frames,
             what.interval, what.resolution, what.seed, data=what.title)
 
-# %% ../nbs/library/clips.ipynb #e6137089
+# %% ../nbs/library/clips.ipynb #626d3b5c
 def load_clips(
     # Clips, a tensor, a data set of datasets, MovingDigits; 'digits',
     # 'ucf101:/data/ucf', 'sky:...'; or a folder
@@ -371,7 +371,7 @@ def load_clips(
         return dataset_clips(name, root, seed=seed, **given).choose(n, how, seed)
     return folder_clips(what, seed=seed, **given).choose(n, how, seed)
 
-# %% ../nbs/library/clips.ipynb #7e06f3c3
+# %% ../nbs/library/clips.ipynb #dd4f53e8
 def _file_state(
     path:str|Path, # A file, or a folder of frames
 )->tuple: # (bytes, nanosecond of the last change)
@@ -382,7 +382,7 @@ def _file_state(
     return (sum(s.st_size for s in states),
         max((s.st_mtime_ns for s in states), default=0))
 
-# %% ../nbs/library/clips.ipynb #38cc9597
+# %% ../nbs/library/clips.ipynb #e98e40f2
 @lru_cache(2**18)
 def _hash_of(path, size, changed): return fingerprint(Path(path))
 
@@ -391,10 +391,11 @@ def _content(
 )->list: # Hashes: of the file, or of the frames in the order of their names
     "What is in it, whatever it is called."
     files = [str(path)]
-    if os.path.isdir(path): files = sorted(f.path for f in os.scandir(path) if f.is_file())
+    if os.path.isdir(path):
+        files = sorted(f.path for f in os.scandir(path) if f.is_file())
     return [_hash_of(f, *_file_state(f)) for f in files]
 
-# %% ../nbs/library/clips.ipynb #0e96b134
+# %% ../nbs/library/clips.ipynb #9b41dcdc
 def _listing(
     clips:Clips,
 )->str: # 12 hexadecimal digits
@@ -405,7 +406,7 @@ def _listing(
     return fingerprint([[name, number, _content(path)]
         for name, (number, path) in zip(clips.names, clips.items)], 12)
 
-# %% ../nbs/library/clips.ipynb #c8b00704
+# %% ../nbs/library/clips.ipynb #fc09f5cb
 def stamp(
     clips:Clips,
 )->str: # 12 hexadecimal digits
@@ -414,14 +415,14 @@ def stamp(
         for i in clips.items]
     return fingerprint([clips.names, states], 12)
 
-# %% ../nbs/library/clips.ipynb #bf42cd16
+# %% ../nbs/library/clips.ipynb #4a128b7f
 def reader_facts(
     clips:Clips,
 )->dict: # Flat
     "The facts, and what the reader does to a clip."
     return clips.facts | dict(n=len(clips)) | getattr(clips.read, 'keywords', {})
 
-# %% ../nbs/library/clips.ipynb #2fce7881
+# %% ../nbs/library/clips.ipynb #8653d771
 def how_made(
     clips:Clips, # Generated ones
 )->str: # One line
@@ -433,7 +434,7 @@ def how_made(
     return ', '.join(f'{k} {clips.facts[k]}' for k in ('stride', 'seed')
         if clips.facts.get(k) is not None)
 
-# %% ../nbs/library/clips.ipynb #58e1d62b
+# %% ../nbs/library/clips.ipynb #b345b631
 def _as_list(items): return items
 
 def _good(
@@ -444,7 +445,7 @@ def _good(
     return [k for k in range(len(items))
         if items[k][2] is None and (not pairs or pairs[k][2] is None)]
 
-# %% ../nbs/library/clips.ipynb #4fac01a0
+# %% ../nbs/library/clips.ipynb #360b87f0
 def clip_batches(
     clips:Clips, # What to go through
     batch:int=64, # Clips at a time

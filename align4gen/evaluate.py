@@ -26,7 +26,7 @@ from .results import Results, compare_results
 from .sample_folder import sample_to, samples_folder
 from .weights import fingerprint
 
-# %% ../nbs/library/evaluate.ipynb #a69cdba4
+# %% ../nbs/library/evaluate.ipynb #e286132f
 def _as_names(
     names:str|Iterable, # Commas between them, if it is a str
 )->list: # Each once
@@ -36,7 +36,7 @@ def _as_names(
     if not names: raise ValueError('no metrics are asked for')
     return names
 
-# %% ../nbs/library/evaluate.ipynb #73957e9e
+# %% ../nbs/library/evaluate.ipynb #ac570e6e
 def _named_weights(
     weights:str|dict|None, # 'NAME=PATH|hub|random', commas between them; or a dict
 )->dict: # Name of a metric to what was said
@@ -105,7 +105,7 @@ def _check_pairs(
         warnings.warn('pairs are taken in order, and their names differ: '
             f'{first}', stacklevel=3)
 
-# %% ../nbs/library/evaluate.ipynb #929596fa
+# %% ../nbs/library/evaluate.ipynb #e3bae2a1
 def _check_needs(
     metrics:dict, # Name to Metric
     generated:Clips,
@@ -122,7 +122,6 @@ def _check_needs(
             'generated clips: folders by class, or a manifest')
 
 # %% ../nbs/library/evaluate.ipynb #32e3eafd
-#| code-fold: show
 def measure(
     metrics:dict, # Name to Metric, from build_metrics
     generated:Clips, # What is measured
@@ -150,7 +149,7 @@ def measure(
     return {k: m.describe(**_facts(m, generated, real, len(bad), len(odd))).compute()
         for k, m in found.items()}
 
-# %% ../nbs/library/evaluate.ipynb #830773dc
+# %% ../nbs/library/evaluate.ipynb #46bcb847
 def _clip_shape(
     made:Clips, # Generated
 )->dict: # frames and resolution
@@ -387,7 +386,7 @@ class _Machine:
     quiet:bool = False # No bars
     device:str = '' # cpu, cuda, cuda:1; '': cuda if there is one
 
-# %% ../nbs/library/evaluate.ipynb #7699ea59
+# %% ../nbs/library/evaluate.ipynb #64affc33
 @dataclass
 class EvalOptions(_Machine, _Making, _Protocol, _Measured):
     "Everything that align4gen_eval can be told."

@@ -20,7 +20,7 @@ from .video import to_uint8
 from align4gen.weights import (fetch, fingerprint, load_state, needs_weights,
     read_state)
 
-# %% ../nbs/library/extractors.ipynb #ea4fcae5
+# %% ../nbs/library/extractors.ipynb #101c5f07
 @dataclass
 class Extractor:
     "A function from videos to features, and what a protocol should say of it."
@@ -39,8 +39,7 @@ class Extractor:
         "Features, in float32."
         with torch.no_grad(): return each_chunk(self.run, videos, self.chunk)
 
-# %% ../nbs/library/extractors.ipynb #3bf55f6e
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #67d0d2c3
 def encoder_hash(
     name:str, # Of an encoder
     weights:str|Path=None, # As for encoders.load
@@ -52,7 +51,7 @@ def encoder_hash(
     if path.is_file(): return fingerprint(path)
     return '+'.join(fingerprint(path/f) for f in entry.files)
 
-# %% ../nbs/library/extractors.ipynb #3269a178
+# %% ../nbs/library/extractors.ipynb #60d6cca2
 def encoder_extractor(
     name:str='mini_videomae', # As in encoders.list()
     weights:str|Path=None, # As for encoders.load
@@ -69,8 +68,7 @@ def encoder_extractor(
     return Extractor(name, run, encoder_hash(name, weights),
         f'{e.size} px, bicubic antialiased', f'mean {e.mean}, std {e.std}', per=per)
 
-# %% ../nbs/library/extractors.ipynb #88247282
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #806655cb
 def classifier_extractor(
     name:str='mini_supervised', # An encoder with classify
     weights:str|Path=None, # As for encoders.load
@@ -86,8 +84,7 @@ def classifier_extractor(
         encoder_hash(name, weights), f'{e.size} px, bicubic antialiased',
         f'mean {e.mean}, std {e.std}')
 
-# %% ../nbs/library/extractors.ipynb #e843bc3f
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #4e3b9b7d
 def need(
     name:str, # The metric's name
     weights:str|Path, # What the user gave: a path, or 'random'
@@ -100,8 +97,7 @@ def need(
     raise FileNotFoundError(f"{name} needs weights, there is nothing at {weights}: "
         f"{what}. Give --weights {name}=PATH, or {name}=random to do without")
 
-# %% ../nbs/library/extractors.ipynb #f567506f
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #7a0a701f
 def read_weights(
     path:str|Path, # .safetensors, or a PyTorch checkpoint of plain tensors
     name:str, # For the message
@@ -121,16 +117,14 @@ def read_weights(
         raise ValueError(f'{name}: {path} holds no tensors by name')
     return {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
 
-# %% ../nbs/library/extractors.ipynb #c1546927
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #7263dc02
 def weights_hash(
     path:str|Path, # A file or a folder of .safetensors files; None: random
 )->str:
     "Fingerprint of a weight file, or of each in a folder; or 'random'."
     return 'random' if path is None else fingerprint(Path(path))
 
-# %% ../nbs/library/extractors.ipynb #8a2252e5
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #322cc84e
 def loaded(
     model:nn.Module, # Changed in place
     state:dict, # Name -> tensor; None: it keeps its random weights
@@ -142,7 +136,7 @@ def loaded(
     if state is not None: load_state(model, state, name, path)
     return model.eval().requires_grad_(False).to(device or 'cpu')
 
-# %% ../nbs/library/extractors.ipynb #348f4502
+# %% ../nbs/library/extractors.ipynb #1c395107
 class VideoMAE2(nn.Module):
     "VideoMAE-v2 as cd-fvd uses it: n t 3 224 224 in [0, 1], t = 16 -> n dim."
     def __init__(self,
@@ -163,8 +157,7 @@ class VideoMAE2(nn.Module):
         x = x + sincos_table(*x.shape[1:], device=x.device)
         return self.norm(self.blocks(x).mean(1))
 
-# %% ../nbs/library/extractors.ipynb #8fbbdf2e
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #eddabbe8
 def videomae2_state(
     state:dict, # Name -> tensor, as the published checkpoint has them
 )->dict: # As VideoMAE2 wants them; the classifier is dropped
@@ -180,16 +173,14 @@ def videomae2_state(
         out[k] = v
     return out
 
-# %% ../nbs/library/extractors.ipynb #c0761221
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #8e2eae94
 def as_bytes(
     videos:torch.Tensor, # n t c h w in [-1, 1]
 )->torch.Tensor: # The same shape, float32 whole numbers in [0, 255]
     "What a file would hold."
     return to_uint8(videos).float()
 
-# %% ../nbs/library/extractors.ipynb #8802bba8
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #f92463ac
 def square(
     videos:torch.Tensor, # n t c h w
     size:int, # Pixels
@@ -200,8 +191,7 @@ def square(
         mode='bilinear', align_corners=False, **how)
     return frames.unflatten(0, videos.shape[:2])
 
-# %% ../nbs/library/extractors.ipynb #f7081aff
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #780beaa8
 def videomae2_extractor(
     # Path of vit_g_hybrid_pt_1200e_ssv2_ft.pth, or of its tensors as .safetensors
     weights:str|Path=None,
@@ -224,7 +214,7 @@ def videomae2_extractor(
     return Extractor('videomae2_g' if not size else f'videomae2 {size}', run,
         weights_hash(path), '224 px, bilinear', seen, chunk=8)
 
-# %% ../nbs/library/extractors.ipynb #dfac1c7c
+# %% ../nbs/library/extractors.ipynb #fe98a3f4
 def load_program(
     path:str|Path, # A TorchScript file
     name:str, # The metric's name
@@ -250,8 +240,7 @@ def load_program(
         # the bytes that were checked, not the file again
         return torch.jit.load(io.BytesIO(program), device or 'cpu').eval()
 
-# %% ../nbs/library/extractors.ipynb #d30ea68b
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #3e7c326e
 i3d_sha256 = 'bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2'
 
 def need_program(
@@ -265,8 +254,7 @@ def need_program(
     return need(name, weights,
         f'{what} (see src/metrics in the repository universome/stylegan-v)')
 
-# %% ../nbs/library/extractors.ipynb #8df30407
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #5b515cb7
 def i3d_extractor(
     weights:str|Path=None, # Path of i3d_torchscript.pt
     device:str=None, # Where it runs; None: CPU
@@ -281,8 +269,7 @@ def i3d_extractor(
     return Extractor('i3d', run, weights_hash(path), '224 px, inside', 'bytes',
         chunk=8)
 
-# %% ../nbs/library/extractors.ipynb #a4abab8a
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #934aaefc
 def c3d_extractor(
     weights:str|Path=None, # Path of c3d_ucf101.pt
     device:str=None, # Where it runs; None: CPU
@@ -296,8 +283,7 @@ def c3d_extractor(
     return Extractor('c3d_ucf101', run, weights_hash(path), 'inside', 'bytes',
         chunk=8)
 
-# %% ../nbs/library/extractors.ipynb #11c2d3cf
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #da283f78
 def pool_by(
     block:nn.Module, # One of torchvision's Inception blocks; changed in place
     pool:Callable, # n c h w -> n c h w
@@ -306,7 +292,7 @@ def pool_by(
     branches = block._forward
     block._forward = lambda x: [*branches(x)[:-1], block.branch_pool(pool(x))]
 
-# %% ../nbs/library/extractors.ipynb #52058a68
+# %% ../nbs/library/extractors.ipynb #707776da
 class FidInception(nn.Module):
     "The Inception network of FID: n 3 299 299 in [-1, 1] -> n 2048."
     def __init__(self):
@@ -324,8 +310,7 @@ class FidInception(nn.Module):
             x = layer(x)
         return x.flatten(1)
 
-# %% ../nbs/library/extractors.ipynb #1c55ad52
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #0c633204
 def inception_extractor(
     # Path of pt_inception-2015-12-05-6726825d.pth, or of its tensors as
     # .safetensors
@@ -348,8 +333,7 @@ def inception_extractor(
         f"299 px, bilinear{' antialiased' if antialias else ''}",
         '(bytes - 128)/128', chunk=4, per='frame')
 
-# %% ../nbs/library/extractors.ipynb #376ed498
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #fa5389c8
 def clip_folder(
     weights:str|Path, # 'hub', or a folder with config.json and model.safetensors
     repo:str, # On the Hub
@@ -364,8 +348,7 @@ def clip_folder(
             f"clip: the folder {path} should hold {' and '.join(parts)}")
     return path
 
-# %% ../nbs/library/extractors.ipynb #3647058b
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #e79817c9
 def clip_model(
     path:Path, # Folder with config.json and model.safetensors; None: random weights
 )->nn.Module: # transformers' CLIPVisionModelWithProjection
@@ -380,8 +363,17 @@ def clip_model(
             use_safetensors=True)
     return model.eval().requires_grad_(False)
 
-# %% ../nbs/library/extractors.ipynb #2fab8ac1
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #6ed504cc
+def centre_square(
+    frames:torch.Tensor, # n c h w
+)->torch.Tensor: # n c s s, s the short side
+    "The square in the middle of each frame."
+    h, w = frames.shape[-2:]
+    s = min(h, w)
+    top, left = (h - s)//2, (w - s)//2
+    return frames[..., top:top+s, left:left+s]
+
+# %% ../nbs/library/extractors.ipynb #3789f80b
 clip_mean = (.48145466, .4578275, .40821073)
 clip_std = (.26862954, .26130258, .27577711)
 
@@ -398,7 +390,7 @@ def clip_extractor(
     model.to(device)
     c = model.config
     def run(videos):
-        frames = videos.to(device).flatten(0, 1)
+        frames = centre_square(videos.to(device).flatten(0, 1))
         return model(pixel_values=fit_frames(frames, c.image_size, clip_mean,
             clip_std)).image_embeds
     return Extractor(f'clip {c.hidden_size} x {c.num_hidden_layers}', run,
@@ -406,8 +398,7 @@ def clip_extractor(
         f'{c.image_size} px, bicubic antialiased',
         f'mean {clip_mean}, std {clip_std}', chunk=4, per='frame')
 
-# %% ../nbs/library/extractors.ipynb #352dc9e8
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #28545ec8
 # name of torchvision's network, the layers that are compared, the file
 lpips_networks = dict(
     alex=('alexnet', (1, 4, 7, 9, 11), 'alexnet-owt-7be5be79.pth', 'AlexNet'),
@@ -422,8 +413,7 @@ def channel_weights(
     state = torch.load(path, map_location='cpu', weights_only=True)
     return [state[f'lin{i}.model.1.weight'].flatten() for i in range(layers)]
 
-# %% ../nbs/library/extractors.ipynb #df62533b
-#| code-fold: show
+# %% ../nbs/library/extractors.ipynb #66866b3f
 def lpips_state(
     weights:str|Path, # torchvision's file, .pth or .safetensors; 'random'
     net:str, # 'alex' or 'vgg'
@@ -437,7 +427,7 @@ def lpips_state(
     return {k.removeprefix('features.'): v for k, v in state.items()
         if not k.startswith('classifier.')}
 
-# %% ../nbs/library/extractors.ipynb #01facce7
+# %% ../nbs/library/extractors.ipynb #bd46f32b
 class LPIPS(nn.Module):
     "LPIPS of frames: n 3 h w in [-1, 1], twice -> n; frozen, with gradients."
     def __init__(self,

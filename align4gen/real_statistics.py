@@ -17,7 +17,7 @@ from .files import replace_file, write_json
 from .metrics import Metric
 from .weights import fingerprint
 
-# %% ../nbs/library/real_statistics.ipynb #e788dea4
+# %% ../nbs/library/real_statistics.ipynb #1927a2c5
 def processes()->tuple: # (which, of how many)
     "Which process this is, under torchrun; alone it is (0, 1)."
     if int(os.environ.get('WORLD_SIZE', 1)) == 1: return 0, 1
@@ -25,7 +25,7 @@ def processes()->tuple: # (which, of how many)
     state = PartialState(cpu=not torch.cuda.is_available())
     return state.process_index, state.num_processes
 
-# %% ../nbs/library/real_statistics.ipynb #46ce81cf
+# %% ../nbs/library/real_statistics.ipynb #0cf65638
 def from_all(
     mine:object, # Of this process; anything that can be pickled
     place:tuple, # (which, of how many)
@@ -36,7 +36,7 @@ def from_all(
     torch.distributed.all_gather_object(every, mine)
     return every
 
-# %% ../nbs/library/real_statistics.ipynb #948bdabb
+# %% ../nbs/library/real_statistics.ipynb #6dd61679
 def _check_bad(
     bad:list, # (path, reason)
     total:int, # Files in all
@@ -49,7 +49,7 @@ def _check_bad(
         f'remove them, or leave them out: allow_bad={len(bad)}, --allow_bad '
         f'{len(bad)}')
 
-# %% ../nbs/library/real_statistics.ipynb #ad875b7c
+# %% ../nbs/library/real_statistics.ipynb #bcdfd27d
 def go_through(
     clips:Clips, # What to go through
     update:callable, # Called with each batch, a dict
@@ -76,14 +76,14 @@ def go_through(
     _check_bad(bad, len(clips), allow_bad)
     return bad
 
-# %% ../nbs/library/real_statistics.ipynb #63234042
+# %% ../nbs/library/real_statistics.ipynb #494a16ca
 def fresh(
     metric:Metric, # Anything with the protocol of metrics
 )->Metric: # Its network is the same, it has seen nothing
     "A metric like this one, from the start."
     return copy.copy(metric).reset()
 
-# %% ../nbs/library/real_statistics.ipynb #8f3274b8
+# %% ../nbs/library/real_statistics.ipynb #7739f0b2
 def merged(
     metric:Metric, # This process's part
     seen:bool, # Has it seen anything?
@@ -98,7 +98,7 @@ def merged(
     for part in rest: first.merge(part)
     return first
 
-# %% ../nbs/library/real_statistics.ipynb #c3f727ee
+# %% ../nbs/library/real_statistics.ipynb #c10bfb7f
 def _cache_folder(
     folder:str|Path=None, # Given by somebody
 )->Path:
@@ -107,7 +107,7 @@ def _cache_folder(
     home = Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')
     return Path(given or home/'align4gen'/'statistics').expanduser()
 
-# %% ../nbs/library/real_statistics.ipynb #a0df0e95
+# %% ../nbs/library/real_statistics.ipynb #a4de558b
 def _statistics_key(
     metric:Metric, # Whose real side
     real:Clips, # The clips
@@ -117,7 +117,7 @@ def _statistics_key(
         if k not in ('divisor', 'device', 'chunk')}
     return dict(metric=own, clips=reader_facts(real), stamp=stamp(real))
 
-# %% ../nbs/library/real_statistics.ipynb #da5d06da
+# %% ../nbs/library/real_statistics.ipynb #b2c2f72d
 def _keep(
     path:Path, # A .safetensors file; a .json of the same name says what it is
     metric:Metric, # Has seen the real clips
@@ -129,7 +129,7 @@ def _keep(
     replace_file(path, lambda part: save_file(state, part, metadata=meta))
     write_json(path.with_suffix('.json'), key)
 
-# %% ../nbs/library/real_statistics.ipynb #bdd4812b
+# %% ../nbs/library/real_statistics.ipynb #245821a3
 def _kept(
     path:Path, # As above
     key:dict, # What is wanted
@@ -144,7 +144,7 @@ def _kept(
         warnings.warn(
             f'{path} cannot be read ({type(e).__name__}), so it is computed again')
 
-# %% ../nbs/library/real_statistics.ipynb #34073588
+# %% ../nbs/library/real_statistics.ipynb #385e06e3
 def _from_cache(
     metrics:dict, # Name to Metric
     real:Clips, # The clips
@@ -162,7 +162,7 @@ def _from_cache(
     done = {k: fresh(metrics[k]).from_state(s) for k, s in found.items() if s}
     return done, files
 
-# %% ../nbs/library/real_statistics.ipynb #b47a59f3
+# %% ../nbs/library/real_statistics.ipynb #141b41d3
 def real_statistics(
     metrics:dict, # Name to Metric: those that need real statistics
     real:Clips, # The clips

@@ -15,7 +15,7 @@ from .files import replace_file, write_json
 from .metrics import Result, registry
 from .sample_folder import made_with
 
-# %% ../nbs/library/results.ipynb #667731d8
+# %% ../nbs/library/results.ipynb #bb418dc1
 def _told(
     clips:Clips, # Or None
 )->dict:
@@ -25,7 +25,7 @@ def _told(
     return dict(where=clips.where or clips.facts['data'], clips=len(clips),
         listing=clips.listing(), **made)
 
-# %% ../nbs/library/results.ipynb #b898f9fb
+# %% ../nbs/library/results.ipynb #a1b60fd4
 def _markdown(
     results, # Results
 )->str:
@@ -44,7 +44,7 @@ def _markdown(
         if own: rows.append(f"- {k}: {', '.join(own)}")
     return '\n'.join(rows) + '\n'
 
-# %% ../nbs/library/results.ipynb #a0a41be5
+# %% ../nbs/library/results.ipynb #32c6f0fc
 class Results(dict):
     "Name to Result; a notebook shows them as a table with the protocol below."
     def __init__(self, results=(), generated:Clips=None, real:Clips=None):
@@ -71,7 +71,7 @@ class Results(dict):
             lambda part: part.write_text(text, encoding='utf-8'))
         return write_json(path, self.content())
 
-# %% ../nbs/library/results.ipynb #691f0ddb
+# %% ../nbs/library/results.ipynb #9943bb13
 def load_results(
     path:str|Path, # From Results.save
 )->Results:
@@ -84,7 +84,7 @@ def load_results(
         raise ValueError(
             f'{path} is no file of align4gen_eval: {type(e).__name__} {e}') from None
 
-# %% ../nbs/library/results.ipynb #292ea880
+# %% ../nbs/library/results.ipynb #aa012911
 def compare_results(
     a:str|Path, # A file
     b:str|Path, # Another

@@ -22,8 +22,7 @@ from .sample import (Sampling, enlargement, sample, sample_each,
 from .video import read_video, to_uint8, video_grid, write_video
 from .weights import fingerprint
 
-# %% ../nbs/library/sample_folder.ipynb #c7c7ab03
-#| code-fold: show
+# %% ../nbs/library/sample_folder.ipynb #4f94cef4
 def made_with()->dict: # version, commit ('' outside a clone), torch, device
     "Which code makes a video; a + after the commit marks changes."
     home = Path(vaes.__file__).resolve().parent
@@ -40,8 +39,7 @@ def made_with()->dict: # version, commit ('' outside a clone), torch, device
     return dict(version=__version__, commit=commit, torch=torch.__version__,
         device=device)
 
-# %% ../nbs/library/sample_folder.ipynb #198edcea
-#| code-fold: show
+# %% ../nbs/library/sample_folder.ipynb #385ecf6b
 def manifest(
     s:Sampling, # What is the same for all of them
     labels:list, # Class or caption of every video; None without
@@ -60,8 +58,7 @@ def manifest(
         frames=s.frames or s.shape[0], fps=fps, made_with=[made_with()],
         n=len(names), files=dict(zip(names, labels)))
 
-# %% ../nbs/library/sample_folder.ipynb #31dcd3d8
-#| code-fold: show
+# %% ../nbs/library/sample_folder.ipynb #2ce5134e
 def manifest_differences(
     there:dict, # The manifest of a folder
     wanted:dict, # What is asked for
@@ -81,8 +78,7 @@ def manifest_differences(
         odd.append(f'{k}: {what} {old[k]} there, {new[k]} asked')
     return odd
 
-# %% ../nbs/library/sample_folder.ipynb #dfe75521
-#| code-fold: show
+# %% ../nbs/library/sample_folder.ipynb #91870fcd
 def check_manifest(
     folder:Path, # The set's
     wanted:dict, # From manifest
@@ -105,7 +101,7 @@ def check_manifest(
             f'{now[-1]}')
     if first and wanted != there: write_json(path, wanted)
 
-# %% ../nbs/library/sample_folder.ipynb #ae73058a
+# %% ../nbs/library/sample_folder.ipynb #c19b955a
 def check_empty(
     folder:Path, # Without a manifest
 ):
@@ -117,8 +113,7 @@ def check_empty(
             f'{folder} holds {len(strangers)} videos but no manifest.json, '
             f'e.g. {strangers[0]}: take another folder')
 
-# %% ../nbs/library/sample_folder.ipynb #b96a2e2f
-#| code-fold: show
+# %% ../nbs/library/sample_folder.ipynb #493db126
 def write_clip(
     path:Path, # Ends in .mp4, .gif or .npy
     video:torch.Tensor, # float t c h w in [-1, 1]
@@ -128,8 +123,7 @@ def write_clip(
     if path.suffix != '.npy': return write_video(path, video, fps)
     replace_file(path, lambda part: np.save(part, to_uint8(video).numpy()))
 
-# %% ../nbs/library/sample_folder.ipynb #a8ec5a59
-#| code-fold: show
+# %% ../nbs/library/sample_folder.ipynb #94e9f8a2
 def read_back(
     path:Path, # As write_clip wrote it
 )->torch.Tensor: # uint8 t c h w
@@ -137,7 +131,7 @@ def read_back(
     if path.suffix != '.npy': return read_video(path)
     return torch.from_numpy(np.load(path, allow_pickle=False))
 
-# %% ../nbs/library/sample_folder.ipynb #f5ce9a47
+# %% ../nbs/library/sample_folder.ipynb #e72f92d8
 def finish_together(
     folder:Path, # The set's
     rank:int, # Which process this is
@@ -151,7 +145,7 @@ def finish_together(
     if rank == 0:
         for half in folder.glob('.*.part.*'): half.unlink(missing_ok=True)
 
-# %% ../nbs/library/sample_folder.ipynb #462cc230
+# %% ../nbs/library/sample_folder.ipynb #847c53bb
 def check_set(
     n:int, # How many videos
     batch:int, # At a time
@@ -163,7 +157,7 @@ def check_set(
     if n < 1 or batch < 1:
         raise ValueError(f'n and batch should be at least 1, not {n} and {batch}')
 
-# %% ../nbs/library/sample_folder.ipynb #f142545e
+# %% ../nbs/library/sample_folder.ipynb #8844549c
 def sample_to(
     folder:str|Path, # Where the videos go; may hold some of them already
     run_or_model, # A Run (its weight average is used), or a model like V-DiT
@@ -199,7 +193,7 @@ def sample_to(
     if part is None: finish_together(folder, rank, world)
     return folder
 
-# %% ../nbs/library/sample_folder.ipynb #b465ee38
+# %% ../nbs/library/sample_folder.ipynb #48929335
 def read_samples(
     folder:str|Path, # From sample_to
 )->tuple: # (uint8 n t c h w, classes: list, manifest: dict)
@@ -214,8 +208,7 @@ def read_samples(
     videos = torch.stack([read_back(folder/f) for f in manifest['files']])
     return videos, [*manifest['files'].values()], manifest
 
-# %% ../nbs/library/sample_folder.ipynb #9602b8cf
-#| code-fold: show
+# %% ../nbs/library/sample_folder.ipynb #0227b2b7
 def samples_folder(
     run:Run, # Whose pictures
 )->Path: # samples/ in the run, if it is yours to write in
@@ -226,8 +219,7 @@ def samples_folder(
         return Path('samples')/run.path.name
     return run.path/'samples'
 
-# %% ../nbs/library/sample_folder.ipynb #f9ab098c
-#| code-fold: show
+# %% ../nbs/library/sample_folder.ipynb #5b65ba7d
 def save_side_by_side(
     folder:str|Path, # Where to write
     stem:str, # Start of the file names
@@ -247,7 +239,7 @@ def save_side_by_side(
     slices.savefig(files['beside_xt'], dpi=100)
     return files
 
-# %% ../nbs/library/sample_folder.ipynb #33d78319
+# %% ../nbs/library/sample_folder.ipynb #c2ac10e3
 def _captions(
     prompts:list, # Captions, or the name of one .txt file
 )->list: # Captions
@@ -260,7 +252,7 @@ def _captions(
     if not lines: raise ValueError(f'--prompts {file} holds no caption: one a line')
     return lines
 
-# %% ../nbs/library/sample_folder.ipynb #4824fa69
+# %% ../nbs/library/sample_folder.ipynb #add16c05
 def _class_numbers(
     text:str, # '3' or '3,1,4'; '': none
 )->list|None: # int
@@ -271,7 +263,7 @@ def _class_numbers(
             '--classes takes numbers with commas between them, for example '
             f'3,1,4, not {text!r}') from None
 
-# %% ../nbs/library/sample_folder.ipynb #939930e5
+# %% ../nbs/library/sample_folder.ipynb #19b5b2b8
 @dataclass
 class _Videos:
     title = 'Which videos'
@@ -285,7 +277,7 @@ class _Videos:
     sd3:str = '' # Folder with SD3's text encoders, for prompts not embedded yet
     seed:int = 0 # Another seed, other videos
 
-# %% ../nbs/library/sample_folder.ipynb #8f6db3a1
+# %% ../nbs/library/sample_folder.ipynb #3507fcc9
 @dataclass
 class _Sampler:
     title = 'How they are drawn'
@@ -298,7 +290,7 @@ class _Sampler:
     precision:Literal['auto', 'fp32', 'bf16'] = 'auto' # auto: bf16 on a GPU
     compile:Literal['no', 'blocks', 'whole'] = 'no' # Compile the model first
 
-# %% ../nbs/library/sample_folder.ipynb #f68e5b8c
+# %% ../nbs/library/sample_folder.ipynb #0c851e5c
 @dataclass
 class _Output:
     title = 'What is written'
@@ -313,7 +305,7 @@ class _Output:
     side_by_side:list = field(default_factory=list)
     trajectory:bool = False # Also show how the first video came out of the noise
 
-# %% ../nbs/library/sample_folder.ipynb #6b4c9d42
+# %% ../nbs/library/sample_folder.ipynb #3baadf27
 @dataclass
 class SampleOptions(_Output, _Sampler, _Videos):
     "Everything that align4gen_sample can be told."
@@ -335,7 +327,7 @@ class SampleOptions(_Output, _Sampler, _Videos):
         return {k: getattr(self, k) for k in names} | dict(
             sampler=self.sampler or None, ema=self.weights == 'average')
 
-# %% ../nbs/library/sample_folder.ipynb #bc92fe3d
+# %% ../nbs/library/sample_folder.ipynb #fe4972e5
 def _save_pictures(
     o:SampleOptions, # n is settled
     run:Run, # To sample from
@@ -361,7 +353,7 @@ def _save_pictures(
         show_trajectory(walk).savefig(files['trajectory'], dpi=100)
     return files
 
-# %% ../nbs/library/sample_folder.ipynb #6679c8c1
+# %% ../nbs/library/sample_folder.ipynb #6cfc0370
 def _sample(
     run:str, # Folder of a run, for example runs/digits
     **overrides, # Of SampleOptions: what was typed
@@ -377,7 +369,7 @@ def _sample(
     lines = [f'{kind:>10}: {path}' for kind, path in files.items()]
     return '\n'.join([f'   {run}: {Sampling(opened, **o.sampling())}', *lines])
 
-# %% ../nbs/library/sample_folder.ipynb #8d5e3142
+# %% ../nbs/library/sample_folder.ipynb #20e5e872
 align4gen_sample = Command(_sample, 'align4gen_sample',
     'Make videos from a run: pictures to look at, or a folder of videos to measure.',
     ['align4gen_sample runs/digits --classes 4 --n 40 --guidance 3',

@@ -162,11 +162,38 @@ def test_missing_weights_are_one_error(name, tmp_path):
                 match=f"{name} needs weights.*--weights {name}=PATH"):
             metrics.load(name, weights=weights)
 
-def test_inception_score_is_torchmetrics_formula():
-    p = torch.randn(60, 7, generator=torch.Generator().manual_seed(0)).mul(2).softmax(1).double()
-    kl = (p*(p.log() - p.mean(0).log())).sum(1).mean().exp()
-    assert metrics.inception_score(p, 1).item() == pytest.approx(kl.item(), rel=1e-9)
-    assert metrics.inception_score(p, 5).mean() < kl                              # splits cost
+def test_inception_score_is_torchmetrics():
+    "Its class, given logits by a network that hands them through; one split, no chance."
+    from torchmetrics.image.inception import InceptionScore
+    logits = torch.randn(60, 7, generator=torch.Generator().manual_seed(0)).mul(2)
+    class Through(torch.nn.Module):
+        num_features = 7
+        def forward(self, x): return logits
+    theirs = InceptionScore(feature=Through(), splits=1)
+    theirs.update(torch.zeros(60, 3, 8, 8, dtype=torch.uint8))
+    p = logits.softmax(1).double()
+    ours = metrics.inception_score(p, 1).item()
+    assert ours == pytest.approx(theirs.compute()[0].item(), rel=1e-5)
+    assert metrics.inception_score(p, 5).mean() < ours                              # splits cost
+
+def test_clip_sees_what_its_own_processor_makes(clips):
+    "transformers' processor takes bytes, h w 3, red green blue; a frame that is not square."
+    from transformers import CLIPImageProcessor
+    frame = F.interpolate(clips[0][0, :1], (48, 80), mode='bilinear')
+    bytes_ = extractors.as_bytes(frame)[0].byte()
+    theirs = CLIPImageProcessor(size=dict(shortest_edge=32), crop_size=dict(height=32, width=32))(
+        bytes_.permute(1, 2, 0).numpy(), return_tensors='pt')['pixel_values'][0]
+    square = extractors.centre_square(frame)
+    ours = extractors.fit_frames(square, 32, extractors.clip_mean, extractors.clip_std)[0]
+    # only bytes and the last columns before the crop differ
+    assert (ours - theirs).abs().mean() < .02
+    assert (ours - theirs)[..., 3:-3].abs().max() < .05
+
+def test_similarity_of_frames_is_the_mean_of_cosines():
+    f = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    cos = lambda a, b: F.cosine_similarity(f[:, a], f[:, b])
+    want = sum((cos(0, t) + cos(t - 1, t))/2 for t in range(1, 5))/4
+    assert metrics.frame_similarity(f).tolist() == pytest.approx(want.tolist(), rel=1e-5)
 
 def small_videomae(tmp_path):
     "A checkpoint with the published names and random weights."
