@@ -8,6 +8,7 @@ __all__ = ['peaks', 'parameters', 'step_flops', 'activations', 'memory', 'Estima
 # %% ../nbs/library/cost.ipynb #e46e92c6
 import json, re, textwrap, time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 import torch, torch.nn as nn, torch.nn.functional as F
 from fastcore.meta import delegates
@@ -138,7 +139,7 @@ class MetaAutocast(TorchFunctionMode):
         if not isinstance(x, nn.Parameter): return x.bfloat16()
         return self.copies.setdefault(id(x), x.bfloat16())
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if self.half and func in self.products: args = [self.cast(a) for a in args]
+        if self.half and func in self.products: args = [*map(self.cast, args)]
         if self.fused and func is F.scaled_dot_product_attention:
             return torch.ops.aten._scaled_dot_product_flash_attention(*args)[0]
         return func(*args, **(kwargs or {}))
@@ -203,7 +204,7 @@ class _VDiTCost:
         back['embedding and output'] -= self.spared(net, b)
         return back
     def blocks(self, net, h, c): # The forward pass of one block of each sort
-        return [lambda b=b: b(h, c) for b in net.blocks[:2]]
+        return [partial(b, h, c) for b in net.blocks[:2]]
     def frozen(self, net): return 0 # Parameters that do not learn
     def parts(self, net): return {} # Part -> parameters; empty: of one piece
 
@@ -224,7 +225,8 @@ def _block_flops(
     last:bool, # The last block, where the text ends
 )->dict: # Part -> FLOPs
     "One block's forward pass."
-    vectors = s * (16 if last else 24) if l else clips * 12
+    vectors = clips * 12
+    if l: vectors = s * (16 if last else 24)
     return {'attention': s * (8*m*d*d + 4*(m + l)**2*d), 'MLP': s * 16*m*d*d,
         'text': s*l * (6 if last else 24)*d*d, 'adaLN': vectors*d*d}
 
@@ -239,7 +241,10 @@ def _layer_flops(
     l = _words if net.config['kind'] == 'sd3' else 0
     blocks = [_block_flops(net.dim, s, m, l, b, i == net.depth-1)
         for i in range(net.depth)]
-    return {k: sum(f[k] for f in blocks) for k in blocks[0]}
+    total = dict.fromkeys(blocks[0], 0)
+    for f in blocks:
+        for k in f: total[k] += f[k]
+    return total
 
 # %% ../nbs/library/cost.ipynb #e116050a
 def _end_flops(
@@ -431,7 +436,8 @@ def kept_bytes(
         return x
     with saved_tensors_hooks(pack, lambda x: x), mode: run()
     copies = [c.untyped_storage() for c in mode.copies.values()]
-    there = {s._cdata for s in [*copies, *(w.untyped_storage() for w in weights)]}
+    own = [w.untyped_storage() for w in weights]
+    there = {s._cdata for s in copies + own}
     return (sum(s.nbytes() for i, s in kept.items() if i not in there),
         sum(s.nbytes() for s in copies))
 
@@ -548,7 +554,7 @@ def _measure_peak(
     n = 8192 if device == 'cuda' else 768
     dtype = torch.bfloat16 if precision == 'bf16' else torch.float32
     a, best = torch.ones(n, n, device=device, dtype=dtype), float('inf')
-    wait = torch.cuda.synchronize if device == 'cuda' else lambda: None
+    wait = torch.cuda.synchronize if device == 'cuda' else tuple
     a @ a
     wait()
     end = time.perf_counter() + seconds
@@ -684,9 +690,8 @@ def _learns(e):
 # %% ../nbs/library/cost.ipynb #295a24c9
 def _estimate_lines(e):
     "The page of an estimate: (name, text) for each line."
-    gib, latent = (lambda x: f'{x/2**30:.3g}', '' if e.model == 'V-DiT'
-        else 'latent ')
-    name = f'V-DiT-{e.size}' if e.model == 'V-DiT' else f'{e.model} from {e.size}'
+    gib, latent, name = lambda x: f'{x/2**30:.3g}', '', f'V-DiT-{e.size}'
+    if e.model != 'V-DiT': latent, name = 'latent ', f'{e.model} from {e.size}'
     mixed = ''
     if e.video_share < 1:
         mixed = f' (mean: {e.video_share:.0%} clips, {1-e.video_share:.0%} images)'
@@ -780,13 +785,13 @@ def _found_data(c):
     "(number of classes, line about the data), without opening a single video."
     if c.data == 'digits' and not c.cache:
         return 10, f'Moving Digits, {c.clips:,} clips, made in memory'
-    folder = Path(c.cache or c.root or '.')
-    if not (c.cache or c.root) or not folder.is_dir():
-        n = c.classes if c.classes > 0 else _known_classes.get(c.data, 0)
-        where = ' '.join(['no folder', *filter(None, [c.cache or c.root]), 'yet'])
+    folder, given = c.cache or c.root, max(c.classes, 0)
+    if not folder or not Path(folder).is_dir():
+        n = given or _known_classes.get(c.data, 0)
+        where = ' '.join(filter(None, ['no folder', folder, 'yet']))
         return n, f'{c.data}: {where}; {n or "no"} classes'
     data = open_cache(c) if c.cache else open_clips(c)
-    n = c.classes if c.classes > 0 else data.num_classes or 0
+    n = given or data.num_classes or 0
     kind = 'cached clips' if c.cache else 'videos'
     return n, f'{folder}: {len(data):,} {kind}, {n or "no"} classes'
 

@@ -282,13 +282,16 @@ def _csv_rows(path):
             rows = [*csv.DictReader(f, skipinitialspace=True)]
     except (UnicodeDecodeError, csv.Error) as e:
         raise ValueError(f'{path} is not a CSV file in UTF-8: {e}') from None
-    columns = [(k or '').strip() for k in rows[0]] if rows else []
+    bare = lambda k: (k or '').strip()
+    columns = [*map(bare, rows[0])] if rows else []
     if not {'file', 'caption'} <= {*columns}:
-        have = ', '.join(c for c in columns if c) or 'no rows'
+        have = ', '.join(filter(None, columns)) or 'no rows'
         raise ValueError(
             f'{path} needs the columns file and caption; it has {have}')
-    return [{(k or '').strip(): ' '.join(v.split()) for k, v in row.items()
-        if isinstance(v, str)} for row in rows]
+    def clean(row):
+        return {bare(k): ' '.join(v.split()) for k, v in row.items()
+            if isinstance(v, str)}
+    return [*map(clean, rows)]
 
 # %% ../nbs/library/prompts.ipynb #04932f6d
 def _read_csv(
@@ -355,8 +358,9 @@ def _read_tar(
             key, _, ending = name.rpartition('.')
             if f'.{ending.lower()}' in _clip_suffixes: clips[key] = name
             # of two, .txt counts
-            if ending == 'txt' or (ending == 'json' and key not in texts):
-                data = tar.extractfile(m).read() if m.isfile() else b''
+            wanted = {'txt'} if key in texts else {'txt', 'json'}
+            if ending in wanted and m.isfile():
+                data = tar.extractfile(m).read()
                 texts[key] = _caption_in(data, f'{path}: {m.name}')
     gone = [name for key, name in clips.items() if key not in texts]
     if gone:
@@ -394,7 +398,8 @@ def _in_table(data, captions):
     table, home = read_captions(captions), Path(captions).parent
     root = Path(getattr(data, 'root', None) or home)
     names = [_names(Path(p), root, home) for p in data.paths]
-    listed = [next((n for n in some if n in table), None) for some in names]
+    first = lambda some: next(filter(table.__contains__, some), None)
+    listed = [first(some) for some in names]
     gone = [some[0] for some, n in zip(names, listed) if n is None]
     if gone:
         raise ValueError(
@@ -596,8 +601,7 @@ class PromptTable:
         rows = [self.row(c) for c in distinct]
         rows = Prompt(*(torch.cat(parts) for parts in zip(*rows)))
         number = {c: i for i, c in enumerate(distinct)}
-        return rows if len(distinct) == len(captions) else rows[[number[c]
-            for c in captions]]
+        return rows[[number[c] for c in captions]]
     def row(self, caption): # (tokens 1 l d, pooled 1 p)
         k, i = self.place[caption]
         with safe_open(self.shards[k], 'pt') as f:
@@ -788,6 +792,9 @@ def one_each(
             f'{len(prompt)} prompts for {n} videos: give one, or one for each')
     return prompt if len(prompt) == n else prompt[torch.zeros(n, dtype=torch.long)]
 
+# %% ../nbs/library/prompts.ipynb #b7d1a0e2
+def _run_table(run): return run.config.text if run else ''
+
 # %% ../nbs/library/prompts.ipynb #e4fb322f
 def _own_table(
     run, # A Run, or None
@@ -805,12 +812,12 @@ def _prompt_reader(
     sd3:str|Path='', # Folder with SD3's text encoders: then any caption will do
 )->callable: # (n, captions or Prompt) -> (Prompt of n or None, a name for each)
     "How sample finds out what videos should be of."
-    table = text or (sampling.run.config.text if sampling.run else '')
+    table = text or _run_table(sampling.run)
     def read(n, given):
         if given is None: return None, [None]*n
         if isinstance(given, str): given = [given]
-        captions = isinstance(given, (list, tuple)) and given
-        if captions and all(isinstance(c, str) for c in captions):
+        captions = given if isinstance(given, (list, tuple)) else []
+        if {*map(type, captions)} == {str}:
             known = _own_table(sampling.run, text) if sd3 else table
             found = one_each(n, look_up([*captions], known, sd3))
             return found, [*captions] * (n // len(captions))
@@ -839,9 +846,7 @@ class TextToVideo:
                 'from Stable Diffusion 3')
         run = self.sampling.run
         if sd3: self.read = _reader(sd3, _own_table(run, text))
-        else:
-            self.read = partial(look_up, text=text or (run.config.text if run
-                else ''))
+        else: self.read = partial(look_up, text=text or _run_table(run))
     def __call__(self,
         prompts:str|list, # One caption, or one for each video
         n:int=None, # How many videos; None: as many as captions
@@ -901,8 +906,8 @@ def _plan(
 def _where(device, precision):
     "Device and type of the encoders, with 'auto' answered."
     if device == 'auto': device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    half = (precision == 'bf16' or (precision == 'auto'
-        and device.startswith('cuda')))
+    fast = ('bf16', 'auto') if device.startswith('cuda') else ('bf16',)
+    half = precision in fast
     return device, torch.bfloat16 if half else torch.float32
 
 # %% ../nbs/library/prompts.ipynb #01c85971
