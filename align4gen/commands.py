@@ -145,7 +145,7 @@ _plugin = dict(name='plugin', kind='list', default='', group='More',
 def _plugins_named(argv):
     "What stands after `--plugin`, before anything else is read."
     p = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    p.add_argument('--plugin', nargs='+', action='extend', default=[])
+    p.add_argument('--plugin', nargs='*', action='extend', default=[])
     return p.parse_known_args(argv)[0].plugin
 
 # %% ../nbs/library/commands.ipynb #45c3ee13
@@ -228,7 +228,8 @@ def _help(
     words = ' '.join(o['name'].upper() for o in spec['options'] if o.get('needed'))
     about = textwrap.wrap(spec['about'], width)
     lines = [f'{name} {words} [options]'.replace('  ', ' '), '', *about]
-    lines += [f'  {e}' for e in spec['examples']]
+    lines += [textwrap.fill(f'  {e}', width, subsequent_indent=' ' * 6,
+        break_on_hyphens=False) for e in spec['examples']]
     group = None
     for o in spec['options']:
         if o['group'] != group: lines += ['', *([o['group']] if o['group'] else [])]

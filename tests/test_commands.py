@@ -64,7 +64,7 @@ def wrong(name):
         word = str(options[choice[0]]['choices'][-1])
         yield 'choice', [*needed(name), f'--{choice[0]}', word + 'q'], f'did you mean {word!r}'
     if known := [n for n, o in options.items() if o.get('names')]:
-        word = options[known[0]]['names'][0]
+        word = next(w for w in options[known[0]]['names'] if w)
         yield 'name', [*needed(name), f'--{known[0]}', word + 'q'], 'did you mean'
     if needed(name): yield 'missing', [], 'is missing'
 
