@@ -33,7 +33,8 @@ def _time_rate(
     c = model.config
     if 'CogVideoX' in type(model).__name__:
         return 2*c['temporal_compression_ratio'], (0, 1)
-    if c.get('temporal_expansions'): return math.prod(c['temporal_expansions']), (1,)
+    if c.get('temporal_expansions'):
+        return math.prod(c['temporal_expansions']), (1,)
     names = 'temporal_compression_ratio', 'scale_factor_temporal'
     rate = next((c[k] for k in names if c.get(k)), None)
     rate = rate or getattr(model, 'temporal_compression_ratio', None)
@@ -68,9 +69,11 @@ def _video_scale(
 
 # %% ../nbs/library/reconstruction.ipynb #3a5eab82
 class VideoVAE(nn.Module):
-    "A frozen video autoencoder of diffusers: `b t c h w`, scaled latents, any length."
+    """A frozen video autoencoder of diffusers: `b t c h w`, scaled latents, any
+    length."""
     def __init__(self,
-        model:nn.Module, # AutoencoderKLCogVideoX, HunyuanVideo, Wan, LTXVideo, Mochi, ...
+        # AutoencoderKLCogVideoX, HunyuanVideo, Wan, LTXVideo, Mochi, ...
+        model:nn.Module,
         name:str=None, # What to call it in reports
         chunk:int=4, # Clips at once
         dtype:torch.dtype=None, # Run under autocast to this type
@@ -95,7 +98,8 @@ class VideoVAE(nn.Module):
         return ((z - self.mean)/self.std).transpose(1, 2)
     @torch.no_grad()
     def decode(self, latents:torch.Tensor, frames:int=None)->torch.Tensor:
-        "Scaled latents b t' c h' w' to b t 3 h w in [-1, 1], the first `frames` of them."
+        """Scaled latents b t' c h' w' to b t 3 h w in [-1, 1], the first `frames`
+        of them."""
         z = latents.transpose(1, 2)*self.std + self.mean
         video = self._run(lambda v: _decode(self.model, v), z)
         return video.clamp(-1, 1).transpose(1, 2)[:, :frames]
@@ -121,7 +125,8 @@ def _round_trip(
     back = back[:, :video.shape[1]].float().cpu()
     if back.shape == video.shape: return back
     raise ValueError(
-        f'{getattr(vae, "name", type(vae).__name__)} gives {tuple(back.shape)} back '
+        f'{getattr(vae, "name", type(vae).__name__)} gives {tuple(back.shape)} '
+        'back '
         f'for {tuple(video.shape)}: choose frames and resolution that it divides')
 
 # %% ../nbs/library/reconstruction.ipynb #480ed37f
@@ -248,7 +253,8 @@ def _reconstruct(
     resolution:int=0, # Side of a frame; 0: as it is
     split:str='', # train, val or test
     seed:int=0, # Of windows and choice
-    weights:str='', # Of autoencoders and metrics: NAME=PATH, NAME=hub or NAME=random
+    # Of autoencoders and metrics: NAME=PATH, NAME=hub or NAME=random
+    weights:str='',
     batch:int=16, # Clips at a time
     workers:int=0, # Processes that read ahead
     device:str='', # Where the networks run: cpu, cuda

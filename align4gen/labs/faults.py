@@ -34,7 +34,8 @@ class Fault:
     name: str
     kind: str # 'frames', 'motion' or 'variety': what it breaks
     what: str # One line
-    apply: Callable # (videos, severity, generator, labels) -> videos, the same shape
+    # (videos, severity, generator, labels) -> videos, the same shape
+    apply: Callable
     paired: bool = True # Clip i still comes from clip i
     def __call__(self,
         videos:torch.Tensor, # n t c h w in [-1, 1]
@@ -57,7 +58,8 @@ def _check_fault(fault:Fault, severity:float, labels:torch.Tensor, n:int):
     if not 0 <= severity <= 1:
         raise ValueError(f'severity is from 0 (nothing) to 1, not {severity}')
     if not fault.paired and (labels is None or len(labels) != n):
-        raise ValueError(f'{fault.name} needs one label per clip: labels=..., int64 of '
+        raise ValueError(
+            f'{fault.name} needs one label per clip: labels=..., int64 of '
             f'length {n}')
 
 # %% ../../nbs/labs/faults.ipynb #fc063e2d
@@ -106,9 +108,11 @@ def _colour_casts(
 def _bend(
     videos:torch.Tensor, # n t c h w
     severity:float, # Scales the field
-    fields:torch.Tensor, # n t 2 4 4, standard normal: displacements at a coarse grid
+    # n t 2 4 4, standard normal: displacements at a coarse grid
+    fields:torch.Tensor,
 )->torch.Tensor: # n t c h w
-    "Move pixels along smooth fields: std up to a tenth of the side at coarse points."
+    """Move pixels along smooth fields: std up to a tenth of the side at coarse
+    points."""
     h, w = videos.shape[-2:]
     field = F.interpolate(fields.flatten(0, 1), size=(h, w), mode='bicubic',
         align_corners=True)
@@ -206,7 +210,8 @@ def _repeat(videos, severity, generator, labels):
     """Fewer different clips, repeated; at severity 1 a tenth of them. All classes
     stay."""
     keep = round(len(videos)*(1 - .9*severity))
-    return _repeat_kept(videos, _ranks(labels, generator).argsort(stable=True)[:keep],
+    return _repeat_kept(videos, _ranks(labels,
+        generator).argsort(stable=True)[:keep],
         generator)
 
 # %% ../../nbs/labs/faults.ipynb #a3a74bac
@@ -247,11 +252,13 @@ def steps_extractor(
 _facts = dict(data='MovingDigits', split='test', stride=1)
 _frame_encoders = 'mini_supervised', 'mini_mae', 'mini_croco'
 
-def _metric(name, **options): return partial(metrics.load, name, **options, **_facts)
+def _metric(name, **options):
+    return partial(metrics.load, name, **options, **_facts)
 
 _panel = {f'fvd {e}': _metric('fvd-mini', extractor=e)
     for e in ('mini_videomae', *_frame_encoders)}
-_panel['fvd mini_croco steps'] = lambda: metrics.Frechet('fvd-mini', steps_extractor(),
+_panel['fvd mini_croco steps'] = lambda: metrics.Frechet('fvd-mini',
+    steps_extractor(),
     **_facts)
 _panel |= {'fid': _metric('fid-mini'),
     'is': _metric('is-mini', splits=1), 'clip': _metric('clip-mini'),
@@ -287,7 +294,8 @@ class _Panel:
         labels:tuple=tuple(_panel), # Which metrics
         n_real:int=2048, # Reference clips
     ):
-        self.metrics = {k: (_panel[k](), _real_state(k, folder, n_real)) for k in labels}
+        self.metrics = {k: (_panel[k](), _real_state(k, folder, n_real))
+            for k in labels}
     def __call__(self,
         videos:torch.Tensor, # n t c h w in [-1, 1]
         clean:torch.Tensor=None, # What they were before; None: there are no pairs
@@ -322,7 +330,8 @@ def _extrapolate(
     draws:int=4, # Random subsets of each size
     seed:int=0, # Of the subsets
 )->float: # May come out a little below 0
-    "The Fréchet distance that infinitely many clips would give: a line against 1/n."
+    """The Fréchet distance that infinitely many clips would give: a line against
+    1/n."""
     g, n = torch.Generator().manual_seed(seed), min(len(a), len(b))
     some = lambda x, k: x[torch.randperm(len(x), generator=g)[:k]]
     sizes = np.repeat(np.linspace(n/2, n, points).round().astype(int), draws)
@@ -346,7 +355,8 @@ def _size_rows(
         blurred = clips == 'blurred'
         f = extractor(faults['blur'](videos, severity) if blurred else videos)
         rows += [dict(metric=label, seed=seed, clips=clips, n=n,
-            plain=frechet_distance(f[:n], real), extrapolated=_extrapolate(f[:n], real),
+            plain=frechet_distance(f[:n], real), extrapolated=_extrapolate(f[:n],
+            real),
             floor=_expected_floor(cov, n, len(real))) for n in _sizes]
     return rows
 
@@ -449,7 +459,8 @@ def _one_job(
     if name == 'sizes':
         real = _real_clips(n_real)
         rows = {l: _size_rows(l, seed, _panel[l]().extractor(real)) for l in labels}
-    else: rows = _set_rows(name, seed, _worker_panel(str(folder), n_real, labels), n)
+    else:
+        rows = _set_rows(name, seed, _worker_panel(str(folder), n_real, labels), n)
     known = _measured(name, seed, folder)
     return write_json(Path(folder)/f'{name}-{seed}.json', known | rows)
 
@@ -471,12 +482,14 @@ def _measure_all(
     labels:tuple=tuple(_panel), # Metrics
     **options, # n, n_real: all jobs of a folder share them
 ):
-    "First the real clips, which all sets are compared with, then what is not known."
+    """First the real clips, which all sets are compared with, then what is not
+    known."""
     claim_folder(folder, options)
     done = lambda *job: not _unknown(*job, folder, labels)
     for label in tqdm(labels, 'real clips', disable=all(done(*j) for j in jobs)):
         _real_state(label, folder, options['n_real'])
-    run_jobs(partial(_one_job, labels=labels), jobs, folder, processes, done, **options)
+    run_jobs(partial(_one_job, labels=labels), jobs, folder, processes, done,
+        **options)
 
 # %% ../../nbs/labs/faults.ipynb #1088e184
 def _record(
@@ -488,14 +501,18 @@ def _record(
 ):
     "Gather everything into matrix.csv, sizes.csv, protocols.json and info.json."
     found = [(name, _measured(name, seed, runs)) for name, seed in jobs]
-    rows = [(name, r) for name, known in found for k in _panel for r in known.get(k, [])]
-    write_table(out/'matrix.csv', [_short(r) for name, r in rows if name != 'sizes'])
+    rows = [(name, r) for name, known in found for k in _panel for r in known.get(k,
+        [])]
+    write_table(out/'matrix.csv', [_short(r) for name, r in rows
+        if name != 'sizes'])
     if size := [_short(r) for name, r in rows if name == 'sizes']:
         write_table(out/'sizes.csv', size)
-    protocols = {r['metric']: {k: v for k, v in r['protocol'].items() if k != 'seed'}
+    protocols = {r['metric']: {k: v for k, v in r['protocol'].items()
+        if k != 'seed'}
         for _, r in rows if 'protocol' in r}
     write_json(out/'protocols.json', protocols)
-    info = dict(command=command, commit=commit(), machine=machine() | dict(threads=1),
+    info = dict(command=command, commit=commit(), machine=machine()
+        | dict(threads=1),
         note=note, seeds='clips: 1 + the column seed; real clips: 0')
     settings = json.loads((runs/'settings.json').read_text())
     write_json(out/'info.json', info | settings)
@@ -526,7 +543,8 @@ def _lab(
     _record(todo, runs, out, main.line, note)
 
 # %% ../../nbs/labs/faults.ipynb #5a435a6e
-main = Command(_lab, 'align4gen_lab faults', 'Every metric against twelve faults, and '
+main = Command(_lab, 'align4gen_lab faults',
+    'Every metric against twelve faults, and '
     'against the number of clips; about 6 minutes on two CPU cores.',
     first=['metrics', 'seeds', 'jobs'], names=dict(metrics=lambda: _panel))
 
@@ -547,7 +565,8 @@ def _effects(
 )->dict: # (metric, fault, severity) -> mean over seeds of the change, in std of the floor
     "How far every fault moves every metric."
     floor, found = _noise_floor(rows), defaultdict(list)
-    real = {(r['metric'], r['seed']): r['value'] for r in rows if r['fault'] == 'real'}
+    real = {(r['metric'], r['seed']): r['value'] for r in rows
+        if r['fault'] == 'real'}
     for r in rows:
         m = r['metric']
         if r['fault'] == 'real' or m not in floor: continue
@@ -571,7 +590,8 @@ def _check_demands(
         for m, f in product(names, which):
             curves = np.array([curve(m, f, k) for k in seeds])
             kept = [_follows(at, c, way) for c in curves]
-            out.append(dict(metric=m, fault=f, way=way, surely=surely, seeds=sum(kept),
+            out.append(dict(metric=m, fault=f, way=way, surely=surely,
+                seeds=sum(kept),
                 kept=_follows(at, curves.mean(0), way), of=len(seeds)))
     return out
 
@@ -588,5 +608,6 @@ def _motion_weight(
     value = {(r['fault'], r['severity'], r['seed']): r['value'] for r in rows
         if r['metric'] == metric}
     seeds = sorted({k for f, _, k in value if f == pair[0]})
-    def more(f, seed): return value[f, round(severity, 4), seed] - value['real', 0., seed]
+    def more(f, seed):
+        return value[f, round(severity, 4), seed] - value['real', 0., seed]
     return [more(pair[1], k) / more(pair[0], k) for k in seeds]
