@@ -179,7 +179,7 @@ def test_inception_score_is_torchmetrics():
 def test_clip_sees_what_its_own_processor_makes(clips):
     "transformers' processor takes bytes, h w 3, red green blue; a frame that is not square."
     from transformers import CLIPImageProcessor
-    frame = F.interpolate(clips[0][0, :1], (48, 80), mode='bilinear')
+    frame = F.interpolate(clips[0][0, :1], (64, 96), mode='bilinear')
     bytes_ = extractors.as_bytes(frame)[0].byte()
     theirs = CLIPImageProcessor(size=dict(shortest_edge=32), crop_size=dict(height=32, width=32))(
         bytes_.permute(1, 2, 0).numpy(), return_tensors='pt')['pixel_values'][0]
