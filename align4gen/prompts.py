@@ -827,7 +827,7 @@ def _prompt_reader(
         return found, [f'prompt {fingerprint(p.float(), 8)}' for p in found.tokens]
     return read
 
-conditions.register('prompts', _prompt_reader)
+_registered = conditions.register('prompts', _prompt_reader)
 
 # %% ../nbs/library/prompts.ipynb #4466f52b
 class TextToVideo:
