@@ -12,10 +12,11 @@ import argparse, random, tempfile, time
 from pathlib import Path
 
 import av, numpy as np, torch
+from PIL import Image
 
 from align4gen import video
 from align4gen.containers import decode_all
-from align4gen.data import photographs
+from sklearn.datasets import load_sample_images
 from align4gen.labs.evidence import commit
 from align4gen.files import write_json
 from align4gen.run import machine
@@ -26,7 +27,8 @@ kinds = {'h264 mp4, key 50': ('a.mp4', 'libx264', dict(g='50')), 'h264 mp4, key 
 
 def film(path, codec, options, frames, w=340, h=256):
     "A window that drifts over a photograph, with a little noise in every frame."
-    photo, rng = (photographs(2*h)[0]*255).byte().permute(1, 2, 0).numpy(), np.random.default_rng(0)
+    photo, rng = load_sample_images().images[0], np.random.default_rng(0)
+    photo = np.array(Image.fromarray(photo).resize((2*h*640//427, 2*h), Image.BILINEAR))
     with av.open(str(path), 'w') as file:
         stream = file.add_stream(codec, rate=30, options=options)
         stream.width, stream.height, stream.pix_fmt = w, h, 'yuv420p'
