@@ -39,7 +39,8 @@ def build_model(
     "The V-DiT that a config asks for, sized to its latents."
     shape = latents_of(config)
     classes = config.classes if config.classes >= 0 else count_classes(config)
-    return vdit(config.size, num_classes=classes or None, learn_sigma=False, **shape)
+    return vdit(config.size, num_classes=classes or None, learn_sigma=False,
+        **shape)
 
 # %% ../nbs/library/build.ipynb #f8338f8d
 def build_objective(
@@ -118,13 +119,16 @@ def check_vdit(
     if c.judge and not hasattr(encoders.find(c.judge).wrap, 'classify'):
         raise ValueError(f'judge={c.judge!r} is an encoder that cannot classify')
     if c.judge and c.data != 'digits':
-        raise ValueError(f"judge={c.judge!r} reads Moving Digits only: leave it empty "
+        raise ValueError(
+            f"judge={c.judge!r} reads Moving Digits only: leave it empty "
             f"('') for data={c.data!r}")
     if c.cache and c.vae == 'dpvae' and teacher_names(c):
-        raise ValueError("vae=dpvae: a cache holds teachers' features of every frame, "
+        raise ValueError(
+            "vae=dpvae: a cache holds teachers' features of every frame, "
             'and a latent here holds several frames; leave cache empty')
     if c.eval_every and not c.root and c.data != 'digits':
-        raise ValueError('eval_every needs root: held-out clips are read from the data '
+        raise ValueError(
+            'eval_every needs root: held-out clips are read from the data '
             'set itself')
     check_data(c, files, c.cache)
 
@@ -134,7 +138,8 @@ def resolve_machine(
 )->TrainConfig: # Without
     """Decide what 'auto' means here: the answer is written down, so that a resumed
     run computes the same way."""
-    cuda, precision, how = torch.cuda.is_available(), config.precision, config.compile
+    cuda, precision, how = (torch.cuda.is_available(), config.precision,
+        config.compile)
     if precision == 'auto':
         fast = (cuda or torch.cpu._is_avx512_bf16_supported()
             or torch.cpu._is_amx_tile_supported())

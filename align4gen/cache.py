@@ -85,7 +85,8 @@ class CacheSpec:
     "Which frozen networks look at the clips, and how their answers are stored."
     vae:str='mini' # As in vae.load
     teachers:list=field(default_factory=list) # Names, as in encoders.load
-    weights:dict|str|None=None # NAME=PATH|hub|random,...; a dict; or one word for all
+    # NAME=PATH|hub|random,...; a dict; or one word for all
+    weights:dict|str|None=None
     grid:tuple|None=None # (rows, columns) of the model's tokens; None: each its own
     dtype:str='fp16' # Storage: 'fp16', 'bf16' or 'fp32'
     precision:str='fp32' # How the networks compute: 'fp32', or 'bf16' (autocast)
@@ -110,7 +111,8 @@ def _check_spec(spec):
     for field, known in (('dtype', [*dtypes]), ('precision', ['fp32', 'bf16'])):
         value = getattr(spec, field)
         if value not in known:
-            raise ValueError(f'{field}={value!r} should be one of {", ".join(known)}')
+            raise ValueError(
+                f'{field}={value!r} should be one of {", ".join(known)}')
     if spec.batch < 1: raise ValueError(f'batch={spec.batch} should be at least 1')
     if spec.grid and (len(spec.grid) != 2 or min(spec.grid) < 1):
         raise ValueError(f'grid={spec.grid} should be (rows, columns)')
@@ -124,9 +126,11 @@ def _check_named(spec):
     if not named or isinstance(named, (str, Path)): return
     odd = sorted({*named} - {*spec.teachers, spec.vae})
     if odd:
-        raise ValueError(f'weights are given for {", ".join(odd)}, which is neither '
+        raise ValueError(
+            f'weights are given for {", ".join(odd)}, which is neither '
             f'vae={spec.vae!r} nor one of teachers={spec.teachers}')
 
+# %% ../nbs/library/cache.ipynb #a837f605
 def _vae_weights(spec):
     "What weights says about the VAE; one word for all is for one that needs some."
     named = isinstance(spec.weights, dict) or '=' in str(spec.weights or '')
@@ -136,7 +140,8 @@ def _vae_weights(spec):
 # %% ../nbs/library/cache.ipynb #e2f5e14c
 def _listing(dataset):
     "A fingerprint of the files' names, below their common folder, and labels."
-    paths = [str(p) for p in getattr(dataset, 'paths', None) or []]
+    paths = [str(p)
+        for p in getattr(dataset, 'paths', None) or []]
     root = os.path.commonpath(paths) if len(paths) > 1 else ''
     names = [os.path.relpath(p, root) if root else Path(p).name for p in paths]
     labels = getattr(dataset, 'labels', None)
@@ -214,7 +219,8 @@ def shard_samples(
             if not item['bad']: good.append((item, pair))
         if good:
             tensors = encode(torch.stack([item['video'] for item, _ in good]))
-            for x, (item, pair) in zip(tensors, good): yield pack(x, *pair, item['label'])
+            for x, (item, pair) in zip(tensors, good):
+                yield pack(x, *pair, item['label'])
         done(len(items))
 
 # %% ../nbs/library/cache.ipynb #63e26bf4
@@ -241,7 +247,8 @@ def make_shards(
 ):
     """Make some shards, one after the other; reading goes on while the networks
     compute."""
-    batches = {k: [plan.pairs(k)[i:i+spec.batch] for i in range(0, len(plan.pairs(k)),
+    batches = {k: [plan.pairs(k)[i:i+spec.batch] for i in range(0,
+        len(plan.pairs(k)),
         spec.batch)] for k in mine}
     loader = iter(DataLoader(dataset, batch_sampler=[b for k in mine
         for b in batches[k]], collate_fn=list, num_workers=workers))
@@ -254,7 +261,8 @@ def make_shards(
         write_json(path.with_suffix('.json'), shard_index(path) | dict(bad=bad))
 
 # %% ../nbs/library/cache.ipynb #1842f4c8
-def _job(dataset, folder, plan, mine, spec, device, workers, threads, count, errors):
+def _job(dataset, folder, plan, mine, spec, device, workers, threads, count,
+    errors):
     "One process: make its shards; stop when the parent is gone."
     parent = multiprocessing.parent_process()
     def done(n):
@@ -287,7 +295,8 @@ def _watch(processes, count, errors, bar):
         bar.update(count.value - bar.n)
     failed = [p.exitcode for p in processes if p.exitcode]
     if failed:
-        died = (f'a worker stopped with exit status {failed[0]}: out of memory? The '
+        died = (f'a worker stopped with exit status {failed[0]}: out of memory? '
+            'The '
             'finished shards are kept: start again with fewer jobs')
         raise RuntimeError(errors.get() if not errors.empty() else died)
     bar.update(count.value - bar.n)
@@ -298,7 +307,8 @@ def _run_jobs(dataset, folder, plan, todo, spec, device, workers, jobs, bar):
     ctx = multiprocessing.get_context('spawn')
     count, errors = ctx.Value('q'), ctx.SimpleQueue()
     threads = max(1, torch.get_num_threads()//jobs)
-    processes = [ctx.Process(target=_job, args=(dataset, folder, plan, todo[j::jobs],
+    processes = [ctx.Process(target=_job, args=(dataset, folder, plan,
+        todo[j::jobs],
         spec, d, workers, threads, count, errors))
         for j, d in enumerate(devices(device, jobs))]
     try:
@@ -332,18 +342,21 @@ def merge(
     _check_bad(bad, plan, allow_bad)
     rows = []
     for k, c in enumerate(cards):
-        rows += zip(c['draw'], c['index'], [k]*len(c['draw']), c['label'], c['offset'],
+        rows += zip(c['draw'], c['index'], [k]*len(c['draw']), c['label'],
+            c['offset'],
             c['length'])
     names = ('draw', 'index', 'shard', 'label', 'offset', 'length')
     columns = dict(zip(names, map(list, zip(*sorted(rows)))))
     shards = [{k: c[k] for k in ('name', 'size', 'crc32')} for c in cards]
     index = dict(shards=shards, samples=columns, bad=bad)
-    replace_file(folder/'index.json', lambda part: part.write_text(json.dumps(index)))
+    replace_file(folder/'index.json',
+        lambda part: part.write_text(json.dumps(index)))
     return index
 
 # %% ../nbs/library/cache.ipynb #b397fee0
 def flatten(
-    tree:dict|list|str|int|float|bool|None, # Dicts and lists, down to what they hold
+    # Dicts and lists, down to what they hold
+    tree:dict|list|str|int|float|bool|None,
     name:str='', # Of the tree
 )->dict: # 'data.frames' -> value
     "A nested manifest as dotted names; lists of dicts are numbered."
@@ -382,9 +395,11 @@ def agree_on_manifest(
 def _differ(field, there, wanted):
     "The error of a cache that does not fit."
     return ValueError(
-        f'the cache does not fit: {field} is {there!r} in its manifest, {wanted!r} is '
+        f'the cache does not fit: {field} is {there!r} in its manifest, '
+        f'{wanted!r} is '
         'wanted. Make another with align4gen_cache, or change the run')
 
+# %% ../nbs/library/cache.ipynb #352ec582
 def _check_hashes(m, hashes):
     "ValueError unless the networks have these fingerprints."
     known = {x['name']: x['sha256'] for x in (m['vae'], *m['teachers'])}
@@ -415,7 +430,8 @@ def check_manifest(
         if k == 'teachers' and {*want} <= {*there[k]}: continue
         if k == 'grid':
             for t in m['teachers']:
-                if t['grid'] != want: raise _differ(f"grid of {t['name']}", t['grid'], want)
+                if t['grid'] != want:
+                    raise _differ(f"grid of {t['name']}", t['grid'], want)
         elif there[k] != want: raise _differ(k, there[k], want)
 
 # %% ../nbs/library/cache.ipynb #ec4c5109
@@ -455,20 +471,24 @@ def in_words(
 # %% ../nbs/library/cache.ipynb #15e4abcb
 def _announce(plan, todo, total, shapes, seconds, folder, spec, parts):
     "Print what is about to happen; OSError if the disk is too small."
-    clips, size = sum(len(plan.pairs(k)) for k in todo), clip_bytes(shapes, spec.dtype)
+    clips, size = (sum(len(plan.pairs(k)) for k in todo), clip_bytes(shapes,
+        spec.dtype))
     there = next(p for p in [folder, *folder.resolve().parents] if p.exists())
     free, needed = shutil.disk_usage(there).free, size*clips
-    print(f'{plan.videos:,} videos x {plan.clips} clips = {plan.samples:,} clips in '
+    print(f'{plan.videos:,} videos x {plan.clips} clips = {plan.samples:,} clips '
+        'in '
         f'{plan.shards:,} shards, {spec.dtype}, {size/1e6:.2f} MB a clip, '
         f'{size*plan.samples/1e9:.2f} GB in all')
     for k, s in shapes.items(): print(f'one clip, {k}: {" x ".join(map(str, s))}')
     left = total - len(todo)
     kept = f', {left} of these {total} shards are there already' if left else ''
     many = f' with {parts} processes' if parts > 1 else ''
-    print(f'to do: {clips:,} clips, {needed/1e9:.2f} GB (free: {free/1e9:.0f} GB){kept}; '
+    print(f'to do: {clips:,} clips, {needed/1e9:.2f} GB (free: {free/1e9:.0f} '
+        f'GB){kept}; '
         f'{seconds:.3g} s a clip, about {in_words(seconds*clips/parts)}{many}')
     if needed > free:
-        raise OSError(f'{needed/1e9:.1f} GB are needed and {free/1e9:.1f} GB are free '
+        raise OSError(
+            f'{needed/1e9:.1f} GB are needed and {free/1e9:.1f} GB are free '
             f'at {there}')
 
 # %% ../nbs/library/cache.ipynb #4933d879
@@ -480,7 +500,8 @@ def _make_plan(dataset, folder, spec, found, models, clips, shard_clips, data):
     plan = Plan(len(dataset), clips, shard_clips or there or usual)
     facts = describe_data(dataset, **(data or {})) | dict(frames=found['frames'],
         resolution=found['size'][0], width=found['size'][1])
-    libraries = ('align4gen', 'torch', 'timm', 'diffusers', 'transformers', 'webdataset')
+    libraries = ('align4gen', 'torch', 'timm', 'diffusers', 'transformers',
+        'webdataset')
     return plan, dict(format='align4gen cache 1', data=facts,
         **describe_models(spec, *models, found['size']), clips=clips,
         draws=list(range(clips)), samples=plan.samples, shards=plan.shards,
@@ -511,7 +532,8 @@ def _check_machines(jobs, rank, world):
 
 # %% ../nbs/library/cache.ipynb #45d4ba11
 def build(
-    dataset:Dataset, # ds[i, draw] -> dict(video t 3 h w in [-1, 1], label, index, bad)
+    # ds[i, draw] -> dict(video t 3 h w in [-1, 1], label, index, bad)
+    dataset:Dataset,
     folder:str|Path, # Where the cache goes; finished shards in it are kept
     clips:int=1, # Fixed clips per video
     jobs:int=1, # Processes on this machine
@@ -524,7 +546,8 @@ def build(
     data:dict=None, # Facts about the data for the manifest, besides its own
     dry_run:bool=False, # Print the estimate and stop
     progress:bool=True, # Print the estimate and show a bar
-    **spec, # Fields of CacheSpec: vae, teachers, weights, grid, dtype, precision, batch
+    # Fields of CacheSpec: vae, teachers, weights, grid, dtype, precision, batch
+    **spec,
 ): # CachedClips; None for a dry run, or if other machines are still at work
     """Cache latents and features of every clip; killed at any moment, it goes on
     where it was."""
@@ -541,7 +564,8 @@ def build(
     todo = [k for k in mine if not finished(folder, plan.name(k))]
     if progress and (todo or dry_run):
         seconds = seconds_a_clip(dataset, spec, models, first)
-        _announce(plan, todo, len(mine), found['shapes'], seconds, folder, spec, jobs)
+        _announce(plan, todo, len(mine), found['shapes'], seconds, folder, spec,
+            jobs)
     if dry_run: return None
     _make_missing(dataset, folder, plan, todo, spec, models, device, workers, jobs,
         progress)
@@ -550,7 +574,8 @@ def build(
 # %% ../nbs/library/cache.ipynb #3f9c32ce
 def _close(folder, plan, allow_bad):
     "Merge the index and open the cache; None if shards of others are missing."
-    if not all(finished(folder, plan.name(k)) for k in range(plan.shards)): return None
+    if not all(finished(folder, plan.name(k)) for k in range(plan.shards)):
+        return None
     merge(folder, plan, allow_bad)
     for p in folder.glob('.*.part.*'): p.unlink(missing_ok=True)
     return CachedClips(folder)
@@ -561,7 +586,8 @@ def _as_item(tensors, teachers, label, index):
     mean = tensors['mean'].float()
     std = tensors['std'].float() if 'std' in tensors else torch.zeros_like(mean)
     features = [tensors[f'features.{t}'] for t in teachers]
-    return dict(mean=mean, std=std, features=features, label=label, index=index, bad=[])
+    return dict(mean=mean, std=std, features=features, label=label, index=index,
+        bad=[])
 
 # %% ../nbs/library/cache.ipynb #5a1d1469
 class CachedClips(Dataset):
@@ -585,9 +611,11 @@ class CachedClips(Dataset):
         check_manifest(self.manifest, teachers=self.teachers)
         self.shards = [self.folder/Path(s['name']).name for s in index['shards']]
         self.bad = index['bad']
-        for k, v in index['samples'].items(): setattr(self, f'_{k}', np.array(v, np.int64))
+        for k, v in index['samples'].items():
+            setattr(self, f'_{k}', np.array(v, np.int64))
         self.labels, self.index = self._label.tolist(), self._index.tolist()
-        self.draws, self.classes = self._draw.tolist(), self.manifest['data']['classes']
+        self.draws, self.classes = (self._draw.tolist(),
+            self.manifest['data']['classes'])
         self.num_classes = len(self.classes) or None
     def __len__(self): return len(self.labels)
     def __repr__(self):
@@ -596,7 +624,8 @@ class CachedClips(Dataset):
     def __getitem__(self, i):
         # a cached clip is a fixed one: the draw changes nothing
         i = i[0] if isinstance(i, tuple) else int(i)
-        if not -len(self) <= i < len(self): raise IndexError(f'clip {i} of {len(self)}')
+        if not -len(self) <= i < len(self):
+            raise IndexError(f'clip {i} of {len(self)}')
         names = {'mean', 'std', *(f'features.{t}' for t in self.teachers)}
         tensors = read_tensors(self.shards[self._shard[i]], self._offset[i].item(),
             self._length[i].item(), names.__contains__)
@@ -609,12 +638,14 @@ def collate(
     "A batch of cached clips."
     batch = {k: torch.stack([x[k] for x in items]) for k in ('mean', 'std')}
     batch |= {k: torch.tensor([x[k] for x in items]) for k in ('label', 'index')}
-    features = [torch.stack(f) for f in zip(*(x['features'] for x in items))]
+    features = [torch.stack(f)
+        for f in zip(*(x['features'] for x in items))]
     return batch | dict(features=features, bad=[b for x in items for b in x['bad']])
 
 # %% ../nbs/library/cache.ipynb #41424c9a
 def unpack(
-    sample:dict, # From a plain webdataset.WebDataset: bytes under 'safetensors', 'json'
+    # From a plain webdataset.WebDataset: bytes under 'safetensors', 'json'
+    sample:dict,
     teachers:list=None, # Whose features; None: all, sorted by name
 )->dict: # As an item of CachedClips
     "One sample of a stream."
@@ -632,20 +663,25 @@ def _spec_of(data, vae, teachers, weights, grid, dtype, precision, batch, device
         raise ValueError(f'--grid {grid!r} should look like 16x16')
     if teachers is None:
         teachers = 'mini_infonce,mini_mae' if small else 'dinov2_b,sam2_hiera_l'
-    if precision == 'auto': precision = 'bf16' if device.startswith('cuda') else 'fp32'
-    return dict(vae=vae or ('mini' if small else 'sd14'), weights=weights or None,
+    if precision == 'auto':
+        precision = 'bf16' if device.startswith('cuda') else 'fp32'
+    return dict(vae=vae or ('mini' if small else 'sd14'),
+        weights=weights or None,
         teachers=[t.strip() for t in teachers.split(',') if t.strip()], dtype=dtype,
-        grid=tuple(map(int, grid.split('x'))) if grid else None, precision=precision,
+        grid=tuple(map(int, grid.split('x'))) if grid else None,
+        precision=precision,
         batch=batch)
 
 # %% ../nbs/library/cache.ipynb #f2e4b25b
 def _report(folder, cached, rank):
     "What was made, in one line."
     if not cached:
-        return (f'{folder}: the shards of rank {rank} are there; the last machine to '
+        return (f'{folder}: the shards of rank {rank} are there; the last machine '
+            'to '
             'finish writes index.json')
     lost = len(cached.bad)
-    unread = f', {lost} clips could not be read (listed in index.json)' if lost else ''
+    unread = (f', {lost} clips could not be read (listed in index.json)' if lost
+        else '')
     return f'{folder}: {len(cached):,} clips in {len(cached.shards)} shards{unread}'
 
 # %% ../nbs/library/cache.ipynb #d395bd32
@@ -662,7 +698,8 @@ def _cache(
     seed:int=0, # Of windows and flips
     clips:int=1, # Fixed clips per video
     vae:str|None=None, # Latent space; none: mini for digits, else sd14
-    teachers:str|None=None, # Comma-separated, '' for latents only; none: the usual two
+    # Comma-separated, '' for latents only; none: the usual two
+    teachers:str|None=None,
     weights:str|None=None, # NAME=PATH|hub|random of foreign networks, or one word
     grid:str|None=None, # Rows x columns of the model, as 16x16; none: the teachers'
     dtype:Literal['fp16', 'bf16', 'fp32']='fp16', # Storage
@@ -682,8 +719,10 @@ def _cache(
     "Compute latents and features once."
     if check: return f'{check}: {verify(check):,} bytes, all as written'
     if device == 'auto': device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    spec = _spec_of(data, vae, teachers, weights, grid, dtype, precision, batch, device)
-    source = datasets.load(data, root, split, frames, interval, resolution, flip, seed,
+    spec = _spec_of(data, vae, teachers, weights, grid, dtype, precision, batch,
+        device)
+    source = datasets.load(data, root, split, frames, interval, resolution, flip,
+        seed,
         clips=videos)
     folder, still = Path(out or f'cache/{data}'), data in ('digits', 'images')
     facts = dict(name=data, split=split, interval=None if still else interval)
@@ -698,7 +737,8 @@ def _cache(
 # %% ../nbs/library/cache.ipynb #3ee55501
 align4gen_cache = Command(_cache, 'align4gen_cache',
     'Compute VAE latents and teacher features once, into WebDataset shards.',
-    ['align4gen_cache', 'align4gen_cache --data ucf101 --root UCF-101 --weights hub '
+    ['align4gen_cache',
+    'align4gen_cache --data ucf101 --root UCF-101 --weights hub '
         '--grid 16x16 --clips 4'],
     first=['data', 'root', 'out', 'clips', 'grid', 'weights', 'dry_run'],
     groups={'Clips': ['split', 'frames', 'interval', 'resolution', 'videos', 'flip',

@@ -31,7 +31,8 @@ def number(
 class Naming:
     title = 'Name and place'
     preset:str='digits' # The preset these values started from
-    name:str='' # Name of the run's folder; '' takes the preset's, or data set and model
+    # Name of the run's folder; '' takes the preset's, or data set and model
+    name:str=''
     out:str='runs' # Folder that holds the runs
 
 # %% ../nbs/library/config.ipynb #fd2e1197
@@ -40,13 +41,17 @@ class Data:
     title = 'Data'
     data:str='digits' # Data set: 'digits' (Moving Digits) needs no files
     root:str='' # Folder with the data set's files
-    clips:int=number(4096, low=0) # Clips of Moving Digits; others use all their videos
+    # Clips of Moving Digits; others use all their videos
+    clips:int=number(4096, low=0)
     frames:int=number(6, low=1) # Frames in a clip
     interval:int=number(3, low=1) # Frames of a video from one of a clip to the next
-    resolution:int=number(16, low=1) # Side of a frame, pixels (Moving Digits: 16 to 64)
-    flip:bool|None=None # Mirror half of the clips; None: as the data set's protocol does
+    # Side of a frame, pixels (Moving Digits: 16 to 64)
+    resolution:int=number(16, low=1)
+    # Mirror half of the clips; None: as the data set's protocol does
+    flip:bool|None=None
     background:Literal['photo', 'plain']='photo' # Behind the digits
-    workers:int=number(2, low=0) # Processes that read and decode, beside each trainer
+    # Processes that read and decode, beside each trainer
+    workers:int=number(2, low=0)
     allow_bad:float=number(.01, low=0, high=1) # Largest share of damaged files
 
 # %% ../nbs/library/config.ipynb #f722dd52
@@ -213,9 +218,12 @@ def check_range(
     "ValueError unless a number lies in the range of its field."
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f'{name}={value} should be a finite number')
-    low, high, above, below = (ends.get(k) for k in ('low', 'high', 'above', 'below'))
-    far = [low is not None and value < low, high is not None and value > high,
-        above is not None and value <= above, below is not None and value >= below]
+    low, high, above, below = (ends.get(k) for k in ('low', 'high', 'above',
+        'below'))
+    far = [low is not None and value < low,
+        high is not None and value > high,
+        above is not None and value <= above,
+        below is not None and value >= below]
     if not any(far): return
     if (high, below) == (None, None):
         least = f'be at least {low}' if low else 'not be negative'
@@ -238,7 +246,8 @@ def field_range(
 
 # %% ../nbs/library/config.ipynb #2291da48
 def check_fields(
-    config:TrainConfig, # What is asked for; whole numbers are made fractions in place
+    # What is asked for; whole numbers are made fractions in place
+    config:TrainConfig,
 )->TrainConfig: # The same
     "ValueError that names the first field with an impossible value."
     for f in fields(config):
@@ -299,11 +308,13 @@ def kind_of(
 def old_weights(
     given:dict, # A config of the first version
 )->str: # As the field weights says it now
-    "Foreign networks had two fields, and none of them was a hint to leave them random."
+    """Foreign networks had two fields, and none of them was a hint to leave them
+    random."""
     names, of_teachers = [], given.get('teacher_weights', '')
     for t in given.get('teachers', '').split(','):
         if not t or t.startswith('mini_'): continue
-        folder = '' if of_teachers in ('', 'hub') else f'{of_teachers}/{t}.safetensors'
+        folder = ('' if of_teachers in ('', 'hub')
+            else f'{of_teachers}/{t}.safetensors')
         names.append(f'{t}={folder or of_teachers or "random"}')
     vae, of_vae = given.get('vae', ''), given.get('vae_weights', '')
     if vae in ('sd14', 'taesd'): of_vae = of_vae or 'random'
@@ -323,7 +334,8 @@ def migrate(
     # what V-DiTs never used, and what has a new home
     gone = ('model', 'image', 'text', 'captions', 'conversion', 'patchify',
         'video_share', 'vae_weights', 'teacher_weights')
-    return {k: v for k, v in given.items() if k in known or k not in gone}
+    return {k: v for k, v in given.items()
+        if k in known or k not in gone}
 
 # %% ../nbs/library/config.ipynb #5a82218e
 def read_config(

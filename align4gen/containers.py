@@ -64,7 +64,8 @@ def mp4_boxes(
 
 # %% ../nbs/library/containers.ipynb #c5b79ea0
 def _ebml_size(data, at):
-    "(the number that begins at a byte, the byte after it); None: all ones, unknown."
+    """(the number that begins at a byte, the byte after it); None: all ones,
+    unknown."""
     first = data[at] if at < len(data) else 0
     n = 9 - first.bit_length()
     bits = int.from_bytes(data[at:at+n], 'big') & ((1 << 7*n) - 1)
@@ -134,7 +135,8 @@ def _mp4_lacks(file, size):
     "What an MP4 file lacks, and the byte where it should end."
     boxes = mp4_boxes(file, size)
     if b'moov' not in boxes: lacks = 'an mp4 without its index (no moov box)'
-    elif b'mdat' not in boxes: lacks = 'truncated: an mp4 without pictures (no mdat box)'
+    elif b'mdat' not in boxes:
+        lacks = 'truncated: an mp4 without pictures (no mdat box)'
     else: lacks = ''
     return lacks, max(boxes.values(), default=0)
 
@@ -228,7 +230,8 @@ def read_packet(
     pictures = '?'
     if codec == 'mpeg4': pictures = picture_types(bytes(packet))
     # the bit that says: show it
-    elif codec in ('vp8', 'libvpx'): pictures = '?' * (bytes(packet)[:1][0] >> 4 & 1)
+    elif codec in ('vp8', 'libvpx'):
+        pictures = '?' * (bytes(packet)[:1][0] >> 4 & 1)
     return Packet(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard,
         pictures, packet.size)
 
@@ -272,7 +275,8 @@ def list_contents(
     with open_stream(path) as (file, stream):
         codec, container = stream.codec_context.codec, file.format.name
         # the last packet is empty and has no time: it only says, the end
-        every = [p for p in file.demux(stream) if p.size or p.dts is not None]
+        every = [p for p in file.demux(stream)
+            if p.size or p.dts is not None]
         packets = [read_packet(p, codec.name) for p in every if p.size]
         if not packets: raise BadVideo(path, 'no frames')
         _check_promise(path, file, stream, len(every))
@@ -280,7 +284,8 @@ def list_contents(
         return Contents(count_frames(path), None, None)
     places = [(p.pts, p.pts if p.dts is None else p.dts) for p in packets]
     keys = sorted(place for p, place in zip(packets, places) if p.key)
-    shown = [p for p in packets if p.pictures and not p.discard]
+    shown = [p for p in packets
+        if p.pictures and not p.discard]
     times = sorted(p.pts for p in shown)
     return Contents(len(times), np.array(times), keys)
 
@@ -297,7 +302,8 @@ def upright(
     picture:np.ndarray, # h w 3, as stored
     matrix:bytes, # The display matrix: nine int32
 )->np.ndarray: # h w 3 or w h 3
-    "Turn and mirror by quarter turns, as the matrix says (x' = ax + cy, y' = bx + dy)."
+    """Turn and mirror by quarter turns, as the matrix says (x' = ax + cy, y' = bx
+    + dy)."""
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
     turned = abs(b) > abs(a)
     if turned: picture = picture.swapaxes(0, 1)
@@ -378,7 +384,8 @@ def decode_all(
 
 # %% ../nbs/library/containers.ipynb #99032bbf
 def _decode_needed(file, stream, want):
-    "Yield the first time stamp after a seek, then frames; unneeded ones are skipped."
+    """Yield the first time stamp after a seek, then frames; unneeded ones are
+    skipped."""
     start = None
     for packet in file.demux(stream):
         if not packet.size and packet.dts is not None: continue
@@ -391,7 +398,8 @@ def _decode_needed(file, stream, want):
 
 # %% ../nbs/library/containers.ipynb #d0fd5555
 def _in_order(frames, start):
-    "Frames from the key frame on, while their times rise; then a None if they do not."
+    """Frames from the key frame on, while their times rise; then a None if they do
+    not."""
     from av.video.frame import PictureType
     now = None
     for frame in frames:

@@ -16,7 +16,8 @@ from .containers import BadVideo
 from .data import clip_numbers, digit_images, draw_clips, random_numbers
 from .data import render_clips
 from .plugins import Registry
-from .video import by_number, image_suffixes, is_animated, read_clip, to_float
+from align4gen.video import (by_number, image_suffixes, is_animated, read_clip,
+    to_float)
 from .video import video_suffixes
 
 # %% ../nbs/library/datasets.ipynb #0c676cbd
@@ -69,7 +70,8 @@ def first_good(
     for j in dict.fromkeys([i, *others]):
         try: video = dataset.clip(j, draw)
         except BadVideo as e: bad.append((e.path, e.reason))
-        else: return dict(video=video, label=int(dataset.labels[j]), index=j, bad=bad)
+        else:
+            return dict(video=video, label=int(dataset.labels[j]), index=j, bad=bad)
     raise ValueError(
         f'{len(bad)} clips in a row could not be read: is the folder still there? '
         f'The first: {bad[0][0]}: {bad[0][1]}')
@@ -88,7 +90,8 @@ class ClipDataset(torch.utils.data.Dataset):
         resolution:int=256, # Side of a frame, pixels
         flip:bool=False, # Mirror half of the clips
         seed:int=0, # 0 or more
-        left_out:list=(), # (path, reason) of what was found or listed, but is no clip
+        # (path, reason) of what was found or listed, but is no clip
+        left_out:list=(),
         title:str='clips', # What it calls itself
         root:str|Path=None, # The folder that files are named from, for captions
     ):
@@ -96,7 +99,8 @@ class ClipDataset(torch.utils.data.Dataset):
         self.frames, self.interval, self.resolution = frames, interval, resolution
         self.flip, self.seed, self.title, self.root = bool(flip), seed, title, root
         self.paths, self.classes = [Path(p) for p in paths], [*classes]
-        self.left_out, self.labels = [*left_out], _numbers(names, classes, len(paths))
+        self.left_out, self.labels = ([*left_out], _numbers(names, classes,
+            len(paths)))
     @property
     def num_classes(self): return len(self.classes) or None
     def __len__(self): return len(self.paths)
@@ -117,18 +121,21 @@ def _check_counts(**counts):
     for k, v in counts.items():
         if v < 1: raise ValueError(f'{k} is at least 1, not {v}')
 
+# %% ../nbs/library/datasets.ipynb #de795e7d
 def _numbers(names, classes, n):
     "Names of classes as labels, -1 for n clips without."
     number = {c: i for i, c in enumerate(classes)}
     if names is None: return torch.full((n,), -1)
     return torch.tensor([number[c] for c in names], dtype=torch.long)
 
+# %% ../nbs/library/datasets.ipynb #72947482
 def _place(i, n):
     "An index, counted from the end if it is negative; IndexError outside."
     place = int(i) + n * (i < 0)
     if not 0 <= place < n: raise IndexError(f'clip {i} of {n}')
     return place
 
+# %% ../nbs/library/datasets.ipynb #a3fcb03b
 def _in_words(ds):
     "What a data set says of itself."
     flips = 'flips' if ds.flip else 'no flips'
@@ -156,7 +163,8 @@ class BadFiles:
         allow:float=.01, # Share of bad files that is still fine; 1 allows all
         left_out:list=(), # (path, reason) of a data set: listed, not counted
     ):
-        self.path, self.total, self.allow = Path(folder)/'bad_files.csv', total, allow
+        self.path, self.total, self.allow = (Path(folder)/'bad_files.csv', total,
+            allow)
         self.reasons, self.left_out = {}, {str(p): r for p, r in left_out}
         listed = self._read()
         new = {p: r for p, r in self.left_out.items() if p not in listed}
@@ -187,7 +195,8 @@ class BadFiles:
 # %% ../nbs/library/datasets.ipynb #e678e2ca
 def _too_many(bad):
     "The error of a BadFiles."
-    return (f'{len(bad)} of {bad.total:,} files ({len(bad)/bad.total:.1%}) are bad, '
+    return (f'{len(bad)} of {bad.total:,} files ({len(bad)/bad.total:.1%}) are '
+        'bad, '
         f'more than {bad.allow:.1%}: see {bad.path}. Mend or remove them, or raise '
         f'allow_bad (now {bad.allow})')
 
@@ -217,7 +226,8 @@ def split_folders(
 )->dict: # Split to folder; empty if the folders are no splits
     "The folders train, test, val at the top, if there are no others."
     if not root.is_dir(): raise ValueError(f'{root} is not a folder')
-    folders = [p for p in sorted(root.iterdir()) if p.is_dir() and p.name[0] != '.']
+    folders = [p for p in sorted(root.iterdir())
+        if p.is_dir() and p.name[0] != '.']
     found = [_name_and_split(p.name) for p in folders]
     befores = {b for b, _ in found}
     splits = [s for _, s in found]
@@ -254,6 +264,7 @@ def _all_files(folder):
         folders[:] = [f for f in folders if f[0] != '.']
         yield from (Path(where)/f for f in files if f[0] != '.')
 
+# %% ../nbs/library/datasets.ipynb #991cf36f
 def _is_caption(path, clips):
     "A text beside its clip or its folder of frames."
     if path.suffix.lower() not in ('.txt', '.json'): return False
@@ -270,7 +281,8 @@ def walk(
         (good if p.suffix.lower() in suffixes else other).append(p)
     clips = {p.with_suffix('') for p in good}
     stray = [p for p in sorted(other) if not _is_caption(p, clips)]
-    return sorted(good, key=by_number), [(str(p), 'not of a known kind, by its name')
+    return sorted(good, key=by_number), [(str(p),
+        'not of a known kind, by its name')
         for p in stray]
 
 # %% ../nbs/library/datasets.ipynb #95979c1a
@@ -334,7 +346,8 @@ def list_frames(
     _, left_out = walk(folder, video_suffixes | image_suffixes)
     counts = {}
     for p in images: counts[p.parent] = counts.get(p.parent, 0) + 1
-    left_out += [(str(p), f'too short: {n} of the {frames} frames that a clip needs')
+    left_out += [(str(p),
+        f'too short: {n} of the {frames} frames that a clip needs')
         for p, n in counts.items() if n < frames]
     long = [p for p, n in counts.items() if n >= frames]
     return Listing(sorted([*paths, *long], key=by_number), left_out=left_out)
@@ -375,7 +388,8 @@ def list_ucf101(
     there = {n: (home/n).is_file() for n in lists[split]}
     names = [n for n, ok in there.items() if ok]
     classes = sorted({n.split('/')[0] for names in lists.values() for n in names})
-    return Listing([home/n for n in names], [n.split('/')[0] for n in names],
+    return Listing([home/n for n in names],
+        [n.split('/')[0] for n in names],
         classes, [(str(home/n), 'missing') for n, ok in there.items() if not ok])
 
 # %% ../nbs/library/datasets.ipynb #5f9ad6a0
@@ -386,7 +400,8 @@ def _count_split(root, split, names):
         missing=len(got.left_out), classes=len(got.classes))
     wrong = []
     if got.left_out:
-        wrong.append(f'{split}: {len(got.left_out):,} of {len(names):,} listed videos '
+        wrong.append(
+            f'{split}: {len(got.left_out):,} of {len(names):,} listed videos '
             f'are missing, the first {got.left_out[0][0]}')
     if len(names) != official:
         wrong.append(f'{split}: the list names {len(names):,} videos, official are '
@@ -415,7 +430,8 @@ def check_ucf101(
 def _read_rows(file):
     "The rows of one CSV file as dicts; ValueError if it has other columns."
     with open(file, newline='', encoding='utf-8-sig') as f:
-        rows = [{(k or '').strip(): v for k, v in r.items()} for r in csv.DictReader(f)]
+        rows = [{(k or '').strip(): v for k, v in r.items()}
+            for r in csv.DictReader(f)]
     official = {'youtube_id', 'time_start', 'time_end'}
     if rows and 'path' not in rows[0] and not official <= rows[0].keys():
         raise ValueError(
@@ -474,7 +490,8 @@ def _warn_left_out(title, found, root):
     for path, reason in found.left_out: counts.setdefault(reason, []).append(path)
     missing, told = counts.pop('missing', []), []
     if missing:
-        told.append(f'{len(missing):,} of {len(missing) + len(found.paths):,} listed '
+        told.append(f'{len(missing):,} of {len(missing) + len(found.paths):,} '
+            'listed '
             f'videos are missing below {root}, the first {missing[0]}')
     lost = sum(map(len, counts.values()))
     if lost:
@@ -500,7 +517,8 @@ class FileClips:
         found, title = self.listing(root, split, frames), f'{self.name} {split}'
         if not found.paths: raise ValueError(_nothing(title, root, found.left_out))
         _warn_left_out(title, found, root)
-        return ClipDataset(found.paths, found.names, found.classes, frames, interval,
+        return ClipDataset(found.paths, found.names, found.classes, frames,
+            interval,
             resolution, self.flips if flip is None else flip, seed, found.left_out,
             title, root.parent if root.is_file() else root)
 
@@ -512,9 +530,12 @@ def _nothing(title, root, left_out):
     return f'{name}: no {split} clip below {root}; {len(left_out)} left out{first}'
 
 # %% ../nbs/library/datasets.ipynb #3f6ba6dc
-for _entry in (FileClips('ucf101', list_ucf101, True), FileClips('sky', list_frames),
-        FileClips('ffs', list_frames, True), FileClips('kinetics', list_kinetics, True),
-        FileClips('videos', list_videos), FileClips('images', list_images, frames=1)):
+for _entry in (FileClips('ucf101', list_ucf101, True), FileClips('sky',
+        list_frames),
+        FileClips('ffs', list_frames, True), FileClips('kinetics', list_kinetics,
+        True),
+        FileClips('videos', list_videos), FileClips('images', list_images,
+        frames=1)):
     data_sets.register(_entry.name, _entry)
 
 # %% ../nbs/library/datasets.ipynb #101c3c1e
@@ -582,11 +603,16 @@ def load(
     seed:int=0, # Of windows and flips
     clips:int=None, # Digits: how many; None: 4,096
     background:str=None, # Digits: 'photo' or 'plain'
-): # ClipDataset; ValueError if there is nothing to load; a warning names what was left out
+# ClipDataset; ValueError if there is nothing to load; a warning names what was left
+# out
+):
     "Clips of a data set (Align4Gen, sec. 4 and App. C)."
     opener = data_sets.find(name)
     if root is None and getattr(opener, 'needs_root', True):
-        raise ValueError(f'data set {name!r} needs root (--root), the folder it lies in')
-    options = dict(frames=frames, interval=interval, resolution=resolution, flip=flip,
+        raise ValueError(
+            f'data set {name!r} needs root (--root), the folder it lies in')
+    options = dict(frames=frames, interval=interval, resolution=resolution,
+        flip=flip,
         seed=seed, clips=clips, background=background)
-    return opener(root, split, **{k: v for k, v in options.items() if v is not None})
+    return opener(root, split, **{k: v for k, v in options.items()
+        if v is not None})

@@ -57,7 +57,8 @@ class Run:
     def objective(self): return self.recipe.objective
     def weights(self, ema=True, step=None)->dict: return _weights(self, ema, step)
     def model(self,
-        ema:bool=True, # The weight average, which samples better, or the last weights
+        # The weight average, which samples better, or the last weights
+        ema:bool=True,
         step:int=None, # Which checkpoint; None is the newest
     )->torch.nn.Module: # On the CPU, in eval mode, without gradients
         "The trained model from a checkpoint: all that sampling needs."
@@ -99,7 +100,8 @@ def example_run(
 def run_name(
     config, # What to run
 )->str: # Name of its folder
-    "Its name; or its preset's, if that says what is trained; or data set and model."
+    """Its name; or its preset's, if that says what is trained; or data set and
+    model."""
     if config.name: return config.name
     kind, values = presets.things.get(config.preset, (type(config), {}))
     usual = kind(**values)
@@ -135,7 +137,8 @@ def _without_sigma(
 
 # %% ../nbs/library/run.ipynb #9fca8355
 def _read_start(
-    path:Path, # A run, a folder made by save_pretrained, a .safetensors or a .pt file
+    # A run, a folder made by save_pretrained, a .safetensors or a .pt file
+    path:Path,
     model:torch.nn.Module, # Who asks: a .pt file does not tell the number of heads
 )->dict: # State dict
     "The weights in a file or a folder."
@@ -231,7 +234,8 @@ def machine()->dict: # processor, threads, torch, python
     "What a result depends on besides the code."
     name, info = platform.processor() or platform.machine(), Path('/proc/cpuinfo')
     lines = info.read_text().splitlines() if info.exists() else []
-    names = [l.split(':', 1)[1].strip() for l in lines if l.startswith('model name')]
+    names = [l.split(':', 1)[1].strip() for l in lines
+        if l.startswith('model name')]
     if names: name = names[0]
     if torch.cuda.is_available(): name = torch.cuda.get_device_name()
     return dict(processor=name, threads=torch.get_num_threads(),
@@ -253,7 +257,8 @@ def card_figures(
     summary = json.loads(file.read_text()) if file.exists() else {}
     found = {k.replace('_', ' '): f'{v:.1%}' for k, v in summary.items()
         if k.startswith('accuracy')}
-    return f'\n| measured | |\n|---|---|\n{markdown_table(found)}\n' if found else ''
+    return (f'\n| measured | |\n|---|---|\n{markdown_table(found)}\n' if found
+        else '')
 
 # %% ../nbs/library/run.ipynb #d2d19a0a
 def card_text(

@@ -59,11 +59,13 @@ def shard_index(
     with tarfile.open(path, 'r:') as tar:
         for m in tar:
             # the card comes first
-            if m.name.endswith('.json'): card = json.loads(tar.extractfile(m).read())
+            if m.name.endswith('.json'):
+                card = json.loads(tar.extractfile(m).read())
             else:
                 card |= dict(offset=m.offset_data, length=m.size)
                 for k, v in card.items(): rows[k].append(v)
-    return dict(name=path.name, size=path.stat().st_size, crc32=checksum(path), **rows)
+    return dict(name=path.name, size=path.stat().st_size, crc32=checksum(path),
+        **rows)
 
 # %% ../nbs/library/shards.ipynb #e84e517d
 _types = {'F16': torch.float16, 'BF16': torch.bfloat16, 'F32': torch.float32}
@@ -84,7 +86,8 @@ def _read_header(f, offset, length, shard):
     if not 2 <= size <= length - 8: raise ValueError('no header')
     header = json.loads(_read_exactly(f, offset + 8, size, shard))
     header.pop('__metadata__', None)
-    return offset + 8 + size, {k: (_types[v['dtype']], v['shape'], *v['data_offsets'])
+    return offset + 8 + size, {k: (_types[v['dtype']], v['shape'],
+        *v['data_offsets'])
         for k, v in header.items()}
 
 # %% ../nbs/library/shards.ipynb #c2b90558
@@ -116,7 +119,8 @@ def _check_shard(path, size):
         raise FileNotFoundError(f'{path} is missing: run align4gen_cache again, it '
             'makes only what is not there')
     if path.stat().st_size != size:
-        raise ValueError(f'{path} is damaged: {path.stat().st_size:,} bytes, the index '
+        raise ValueError(
+            f'{path} is damaged: {path.stat().st_size:,} bytes, the index '
             f'says {size:,}. Run align4gen_cache again, it makes only this shard')
 
 # %% ../nbs/library/shards.ipynb #a92e36f4

@@ -158,7 +158,8 @@ class BatchSource:
     folder, ready = None, 0 # Of the run; batches that lie ready
     def __init__(self, config, size):
         if size < config.batch:
-            raise ValueError(f'batch={config.batch} is more than the {size} clips of '
+            raise ValueError(
+                f'batch={config.batch} is more than the {size} clips of '
                 'the data set')
         self.config, self.size = config, size
     def __len__(self): return self.size
@@ -250,7 +251,8 @@ class DiskSource(BatchSource):
 # %% ../nbs/library/source.ipynb #8c8b8aa4
 def open_cache(
     config:TrainConfig, # The run; its cache is a folder or a URL
-    grid:tuple|None=None, # (rows, columns) of the model's tokens; None: not looked at
+    # (rows, columns) of the model's tokens; None: not looked at
+    grid:tuple|None=None,
 ): # A data set of cached latents and features
     "The cached clips that a config names; ValueError if they are others."
     c, names = config, teacher_names(config)
@@ -299,7 +301,8 @@ def held_out_items(
 )->list: # Of dicts: video, label, index
     "Some clips of a data set, evenly spaced."
     index = torch.linspace(0, len(data)-1, n).long().unique().tolist()
-    return [data[i] for i in (index if n < len(data) else range(len(data)))]
+    return [data[i]
+        for i in (index if n < len(data) else range(len(data)))]
 
 # %% ../nbs/library/source.ipynb #67463ce2
 def count_classes(

@@ -33,7 +33,8 @@ from .vdit import VDiT
 
 # %% ../nbs/08_train.ipynb #c99700b7
 class Recipe:
-    "What one kind of model adds to the loop: its hooks, in the order of their calls."
+    """What one kind of model adds to the loop: its hooks, in the order of their
+    calls."""
     command = 'align4gen_train' # Which command goes on with a stopped run
     columns = {}     # Of log.csv, those that are drawn: name to title
     beside = ''      # The part of the net that only training needs: its attribute
@@ -231,7 +232,8 @@ def make_optimizer(
 
 # %% ../nbs/08_train.ipynb #4b0df6c0
 class Trainer:
-    "What moves in one run: the net, its optimiser and weight average, and the step."
+    """What moves in one run: the net, its optimiser and weight average, and the
+    step."""
     def __init__(self,
         config:TrainConfig, # Or another kind's; with nothing left at 'auto'
         # This process's place among others; None makes one
@@ -243,7 +245,8 @@ class Trainer:
         self.device, world = a.device, a.num_processes
         rows = process_slice(config.batch, a.process_index, world)
         if config.batch % (world * config.accumulate):
-            raise ValueError(f'batch={config.batch} should be a multiple of {world} '
+            raise ValueError(
+                f'batch={config.batch} should be a multiple of {world} '
                 f'processes times accumulate={config.accumulate}')
         self.recipe = recipes.find(config.kind)(config, self.device, rows)
         torch.manual_seed(config.seed)
@@ -423,7 +426,8 @@ def train(
 # %% ../nbs/08_train.ipynb #0864518e
 def _train(
     preset:str='digits', # Settings to start from
-    resume:str='', # Go on with a stopped run, e.g. runs/digits; no other option then
+    # Go on with a stopped run, e.g. runs/digits; no other option then
+    resume:str='',
     dry_run:bool=False, # Print what the run would be and cost; files may be missing
     device:str='', # Of a plan: cpu, h100, ...; '' is this machine
     gpus:int=0, # Of a plan: how many; 0 is as many as there are processes
@@ -440,7 +444,8 @@ def _train(
 
 # %% ../nbs/08_train.ipynb #0ef75946
 align4gen_train = Command(_train, 'align4gen_train',
-    'Train a video diffusion transformer aligned with frozen vision encoders. With no '
+    'Train a video diffusion transformer aligned with frozen vision encoders. '
+    'With no '
     'option: a few minutes on two CPU cores.',
     ['align4gen_train --gamma 0 --name baseline',
      'align4gen_train --preset ucf101-XL --root UCF-101 --dry_run --device h100'],

@@ -426,7 +426,8 @@ def _latte_faults(w:dict, want:dict)->str:
         'final_layer.linear.weight']
     parts = ('x_embedder.proj.', 't_embedder.mlp.', 'y_embedder.', 'blocks.',
         'final_layer.', 'pos_embed', 'temp_embed')
-    odd = [k for k in want if k in w and w[k].shape != want[k].shape]
+    odd = [k for k in want
+        if k in w and w[k].shape != want[k].shape]
     needed, known = want or core, tuple(want) or parts
     bad = dict(missing=[k for k in needed if k not in w],
         unexpected=[k for k in w if not k.startswith(known)],

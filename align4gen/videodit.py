@@ -368,7 +368,8 @@ def _add_copies(
     model.zeros = nn.ModuleList(_zero_linear(model.dim, w) for _ in blocks)
     # the text of the last block goes nowhere
     texts = [not getattr(b, 'context_pre_only', True) for b in blocks]
-    zeros = [_zero_linear(model.dim, w) if text else nn.Identity() for text in texts]
+    zeros = [_zero_linear(model.dim, w) if text else nn.Identity()
+        for text in texts]
     model.text_zeros = nn.ModuleList(zeros)
     model.image.requires_grad_(False)
 

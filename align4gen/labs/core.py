@@ -45,10 +45,12 @@ def _done(arm, seed):
     "One line a job."
     print(f'{time.strftime("%H:%M:%S")} {arm}-{seed} done', flush=True)
 
+# %% ../../nbs/labs/core.ipynb #74c0b6c8
 def _in_processes(one, todo, runs, processes, options):
     "All jobs at once, as many at a time as there are processes."
     with ProcessPoolExecutor(processes, mp_context=get_context('spawn')) as pool:
-        begun = [pool.submit(on_one_thread, one, *job, runs, **options) for job in todo]
+        begun = [pool.submit(on_one_thread, one, *job, runs, **options)
+            for job in todo]
         for job, left in zip(todo, begun):
             left.result()
             _done(*job)
@@ -68,7 +70,8 @@ def run_jobs(
     "Do what is not done yet."
     runs = claim_folder(runs, options)
     def there(arm, seed): return (runs/f'{arm}-{seed}.json').exists()
-    todo = [job for job in jobs if not (done or there)(*job)]
+    todo = [job for job in jobs
+        if not (done or there)(*job)]
     if processes > 1: return _in_processes(one, todo, runs, processes, options)
     for job in todo:
         on_one_thread(one, *job, runs, **options)
@@ -112,6 +115,7 @@ def paired(
 )->tuple: # (mean, standard deviation, list): differences of the same seed
     "What an arm changes."
     value = {(r['arm'], r['seed']): r[key] for r in rows}
-    seeds = [s for a, s in value if a == arm and (base, s) in value]
+    seeds = [s for a, s in value
+        if a == arm and (base, s) in value]
     found = [value[arm, s] - value[base, s] for s in seeds]
     return *mean_std(found), found

@@ -53,8 +53,10 @@ def _draw(
     "Clips of one checkpoint: the weight average, no guidance, the same noise."
     with autocast(run.config.precision):
         return sample(run.model(step=step), len(labels), labels, steps=steps,
-            vae=run.vae, objective=run.objective, seed=1234, batch=100, progress=False)
+            vae=run.vae, objective=run.objective, seed=1234, batch=100,
+            progress=False)
 
+# %% ../../nbs/labs/evidence.ipynb #cfce0bf0
 def _mean_before(log, step):
     "The denoising loss of the last 100 steps; nan if there are none."
     late = [d for s, d in zip(log['step'], log['denoise']) if step-100 < s <= step]
@@ -124,16 +126,19 @@ _speedups = dict(speedup=('frechet', 1), speedup_reading=('read_rightly', -1),
 
 def _speedup(mine, base, key, sign):
     "How many times sooner a curve passes the last value of the baseline's."
-    need = steps_to_reach([r['step'] for r in mine], [sign*r[key] for r in mine],
+    need = steps_to_reach([r['step'] for r in mine],
+        [sign*r[key] for r in mine],
         sign*base[-1][key])
     return base[-1]['step'] / need
 
 # %% ../../nbs/labs/evidence.ipynb #c2b88c12
 def _spread(values):
     "(mean, standard deviation with n-1), rounded."
-    std = round(float(np.std(values, ddof=1)), 4) if len(values) > 1 else float('nan')
+    std = (round(float(np.std(values, ddof=1)), 4) if len(values) > 1
+        else float('nan'))
     return round(float(np.mean(values)), 4), std
 
+# %% ../../nbs/labs/evidence.ipynb #83df31b0
 def _one_arm(arm, curves):
     "Means and standard deviations of one arm's last values and speed-ups."
     seeds, found = [s for a, s in curves if a == arm], defaultdict(list)
@@ -153,7 +158,8 @@ def summarise_curves(
     "Final values and speed-ups, arm by arm."
     curves = defaultdict(list)
     for r in rows: curves[r['arm'], r['seed']].append(r)
-    return [_one_arm(arm, curves) for arm in dict.fromkeys(r['arm'] for r in rows)]
+    return [_one_arm(arm, curves)
+        for arm in dict.fromkeys(r['arm'] for r in rows)]
 
 # %% ../../nbs/labs/evidence.ipynb #96faf643
 def commit()->str: # Short hash, '' outside a clone; '+' marks uncommitted changes
@@ -180,8 +186,10 @@ def _losses(table):
     "The training log of one finished run, a row a step."
     row, log = read_table(table)[0], Run(table.with_suffix('')).log
     return [dict(arm=row['arm'], seed=row['seed'], step=int(s), denoise=round(d, 5),
-        cosine=round(k, 4)) for s, d, k in zip(log['step'], log['denoise'], log['cosine'])]
+        cosine=round(k, 4)) for s, d, k in zip(log['step'], log['denoise'],
+        log['cosine'])]
 
+# %% ../../nbs/labs/evidence.ipynb #61f508fe
 def _place(row): return [*arms].index(row['arm']), row['seed'], row['step']
 
 # %% ../../nbs/labs/evidence.ipynb #85af6892
@@ -226,7 +234,8 @@ def record_others(
     """Gather the finished runs of the other teachers into others.csv, with the
     columns of curves.csv."""
     tables = [t for arm in others for t in sorted(Path(runs).glob(f'{arm}-*.csv'))]
-    write_table(results/'others.csv', [r for t in tables for r in read_table(t)], columns)
+    write_table(results/'others.csv', [r for t in tables for r in read_table(t)],
+        columns)
 
 # %% ../../nbs/labs/evidence.ipynb #ea20f4e6
 def start_run(
@@ -246,9 +255,12 @@ def _jobs(seeds, sweep, others_too, runs, common, changes):
     "(name, folder, options) of every run."
     if sweep:
         return [('fusion-0', runs/'sweep'/f'gamma{g:g}-block{b}',
-            [*common, f'--gamma={g}', f'--align_block={b}']) for g, b in sweep_settings]
+            [*common, f'--gamma={g}', f'--align_block={b}']) for g,
+            b in sweep_settings]
     options = [*common, *(f'--{k}={v}' for k, v in changes.items())]
-    names = [f'{arm}-{s}' for s in range(seeds) for arm in (others if others_too else arms)]
+    names = [f'{arm}-{s}' for s in range(seeds)
+        for arm in (others if others_too
+        else arms)]
     return [(name, runs, options) for name in names]
 
 # %% ../../nbs/labs/evidence.ipynb #2126d154
@@ -263,7 +275,8 @@ def _lab(
     runs:Path=Path('runs/evidence'), # Folder for the runs
     out:Path=Path('results/evidence'), # Folder for the record
     sweep:bool=False, # Instead, the fusion at other values of gamma and align_block
-    others:bool=False, # Instead, other encoders as teachers: untrained, supervised, video
+    # Instead, other encoders as teachers: untrained, supervised, video
+    others:bool=False,
     one:str='', # ARM-SEED: only this run, in this process
 ):
     "Baseline, two teachers and their fusion, several seeds."
@@ -277,12 +290,14 @@ def _lab(
         return
     common = [f'--steps={steps}', f'--every={every}', f'--n={n}']
     todo = _jobs(seeds, sweep, others, runs, common, changes)
-    with ThreadPoolExecutor(jobs) as pool: [*pool.map(lambda job: start_run(*job), todo)]
+    with ThreadPoolExecutor(jobs) as pool:
+        [*pool.map(lambda job: start_run(*job), todo)]
     if sweep: record_sweep(runs/'sweep', out)
     elif others: record_others(runs, out)
     else: record(runs, out, main.line)
 
 # %% ../../nbs/labs/evidence.ipynb #c0mmand1
-main = Command(_lab, 'align4gen_lab evidence', 'Baseline against each teacher and their '
+main = Command(_lab, 'align4gen_lab evidence',
+    'Baseline against each teacher and their '
     'fusion, curves and tables in results/; about 40 minutes on two CPU cores.',
     first=['seeds', 'jobs'])
