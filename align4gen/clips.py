@@ -101,7 +101,8 @@ def _read_npy(
     except (ValueError, OSError, EOFError) as e:
         raise BadVideo(path, 'no array of numbers that NumPy reads') from e
     if video.dtype != np.uint8 or video.ndim != 4 or video.shape[1] != 3:
-        raise BadVideo(path, f'{video.dtype} {video.shape}, should be uint8 t 3 h w')
+        raise BadVideo(path,
+            f'{video.dtype} {video.shape}, should be uint8 t 3 h w')
     try: index = frame_indices(len(video), frames, interval, at)
     except ValueError as e: raise BadVideo(path, str(e)) from None
     return torch.from_numpy(np.array(video[index]))
@@ -159,7 +160,8 @@ def file_clips(
     facts |= dict(stride=interval, crop=_crop, seed=seed)
     read = partial(_read_window, frames=frames, interval=interval,
         resolution=resolution, seed=seed, same=same)
-    return Clips(read, [*enumerate(map(str, paths))], labels, facts, names, str(root))
+    return Clips(read, [*enumerate(map(str, paths))], labels, facts, names,
+        str(root))
 
 # %% ../nbs/library/clips.ipynb #bc43a9b4
 def _find_videos(
@@ -204,7 +206,8 @@ def _parse_manifest(
             f'{path} is damaged ({e}): sample_to with the same options makes it '
             'again; or delete it, and the videos are read as any others') from None
     if not isinstance(made, dict) or 'files' not in made: return {}
-    if not isinstance(made['files'], dict) or not isinstance(made.get('frames'), int):
+    if (not isinstance(made['files'], dict) or not isinstance(made.get('frames'),
+            int)):
         raise ValueError(
             f'{path} is not one that sample_to wrote: it needs files (name to '
             'class) and frames')
@@ -214,7 +217,8 @@ def _parse_manifest(
 def _read_manifest(
     folder:Path, # Perhaps from sample_to
 )->dict: # {} if there is none
-    "What a folder of samples says of itself; FileNotFoundError if some are missing."
+    """What a folder of samples says of itself; FileNotFoundError if some are
+    missing."""
     path = folder/'manifest.json'
     made = _parse_manifest(path) if path.exists() else {}
     missing = [f for f in made.get('files', ()) if not (folder/f).exists()]
@@ -361,7 +365,8 @@ def load_clips(
     at_least_one(n=n, frames=frames, interval=interval, resolution=resolution)
     found = _in_memory(what)
     if found is not None: return found.choose(n, how, seed)
-    given = dict(split=split, frames=frames, interval=interval, resolution=resolution)
+    given = dict(split=split, frames=frames, interval=interval,
+        resolution=resolution)
     given = {k: v for k, v in given.items() if v is not None}
     name, _, root = str(what).partition(':')
     if name == 'digits' and not root:
@@ -386,6 +391,7 @@ def _file_state(
 @lru_cache(2**18)
 def _hash_of(path, size, changed): return fingerprint(Path(path))
 
+# %% ../nbs/library/clips.ipynb #529f5c9b
 def _content(
     path:str|Path, # A file, or a folder of frames
 )->list: # Hashes: of the file, or of the frames in the order of their names
@@ -437,6 +443,7 @@ def how_made(
 # %% ../nbs/library/clips.ipynb #b345b631
 def _as_list(items): return items
 
+# %% ../nbs/library/clips.ipynb #704769ff
 def _good(
     items:list, # (number, video or None, what is wrong or None), of one batch
     pairs:list, # The same of a second set, or empty

@@ -46,7 +46,8 @@ def _read(
         if kind == 'yes': return _yes[text.lower()]
         return dict(int=int, float=float, path=Path).get(kind, str)(text)
     except (ValueError, KeyError):
-        raise ValueError(f"--{option['name']} is {_words[kind]}, not {text!r}") from None
+        raise ValueError(
+            f"--{option['name']} is {_words[kind]}, not {text!r}") from None
 
 # %% ../nbs/library/commands.ipynb #c20e4a97
 def _check_word(
@@ -82,10 +83,12 @@ def _one_option(name, anno, default, text, group=''):
     "An option as JSON keeps it."
     needed = default is inspect.Parameter.empty
     if needed: default = None
-    shown = default if isinstance(default, (int, float, list)) else str(default or '')
+    shown = (default if isinstance(default, (int, float, list)) else str(default
+        or ''))
     if isinstance(default, bool): shown = 'yes' if default else ''
     return dict(name=name, help=' '.join((text or '').split()), default=shown,
-        group=group, **_kind(anno, default), **(dict(needed=True) if needed else {}))
+        group=group, **_kind(anno, default), **(dict(needed=True) if needed
+        else {}))
 
 # %% ../nbs/library/commands.ipynb #e8db6eda
 def _signature_options(
@@ -116,7 +119,8 @@ def _config_options(
         if not f.init: continue
         base = _owner(config, f.name)
         group = base.__dict__.get('title', '')
-        out.append(_one_option(f.name, f.type, getattr(usual, f.name), text.get(f.name),
+        out.append(_one_option(f.name, f.type, getattr(usual, f.name),
+            text.get(f.name),
             group))
     return out
 
@@ -129,7 +133,8 @@ def _place(options, first, groups):
         o['group'] = where.get(o['name'], o['group'] or 'More')
         if o.get('positional'): o['group'] = ''
     titles = ['Most used', *groups, *(o['group'] for o in options)]
-    order = {t: i for i, t in enumerate(dict.fromkeys(t for t in titles if t != 'More'))}
+    order = {t: i for i, t in enumerate(dict.fromkeys(t for t in titles
+        if t != 'More'))}
     rank = {n: i for i, n in enumerate(first)}
     return sorted(options, key=lambda o: (not o.get('positional'),
         order.get(o['group'], len(order)), rank.get(o['name'], len(rank))))
@@ -162,7 +167,8 @@ def _load_or_exit(name, plugins):
 
 # %% ../nbs/library/commands.ipynb #210a73ff
 class Command:
-    "A command line made from a function: call it with arguments, get an exit status."
+    """A command line made from a function: call it with arguments, get an exit
+    status."""
     def __init__(self,
         work:callable, # Does it: None or 0 is success, a str is printed
         name:str, # What is typed, e.g. 'align4gen_sample' or 'align4gen_lab faults'
@@ -174,16 +180,19 @@ class Command:
         names:dict=None, # Option to () -> words it knows, e.g. a registry's names
         joined:tuple=('weights',), # Options given several times: joined with commas
     ):
-        self.work, self.name, self.about, self.examples = work, name, about, examples
+        self.work, self.name, self.about, self.examples = (work, name, about,
+            examples)
         self.configs, self.first, self.groups = configs, first, groups or {}
         self.word_lists, self.joined = names or {}, joined
-        self.line, _made[name] = name, self # The line as typed, and where main finds it
+        # The line as typed, and where main finds it
+        self.line, _made[name] = name, self
     def options(self)->list:
         "Options as dicts, in the order of the help."
         found = {o['name']: o for o in _signature_options(self.work)}
         for config in (self.configs() if self.configs else ()):
             for o in _config_options(config): found.setdefault(o['name'], o)
-        for name, words in self.word_lists.items(): found[name]['names'] = [*words()]
+        for name, words in self.word_lists.items():
+            found[name]['names'] = [*words()]
         for name in self.joined:
             if name in found: found[name]['joined'] = True
         return _place([*found.values(), dict(_plugin)], self.first, self.groups)
@@ -213,7 +222,8 @@ def _option_line(option, width):
     usual = '' if option['default'] in ('', []) else f" ({option['default']})"
     if len(usual) > 24: usual = usual[:22] + '…)'
     text, room = option['help'], width - 30 - len(usual)
-    if len(text) > room: text = text[:room - 2].rsplit(' ', 1)[0].rstrip(',;:') + ' …'
+    if len(text) > room:
+        text = text[:room - 2].rsplit(' ', 1)[0].rstrip(',;:') + ' …'
     gap = ' ' * (29 - len(left)) if len(left) < 29 else '\n' + ' ' * 29
     return f'{left}{gap} {text}{usual}'
 
@@ -246,7 +256,8 @@ def _help_option(
     words = option.get('choices') or option.get('names') or []
     text = textwrap.wrap(option['help'], 76)
     lines = [f"{name} --{option['name']} {_metavar(option)}", *text]
-    if words: lines += textwrap.wrap('one of: ' + ', '.join(str(w) for w in words), 76)
+    if words:
+        lines += textwrap.wrap('one of: ' + ', '.join(str(w) for w in words), 76)
     return '\n  '.join([*lines, f"default: {option['default']!r}"])
 
 # %% ../nbs/library/commands.ipynb #8d382ab2
@@ -268,7 +279,8 @@ def _parser(
         elif many: p.add_argument(f'--{name}', nargs='+', action='extend')
         elif o['kind'] == 'yes':
             p.add_argument(f'--{name}')
-            p.add_argument(f'--no_{name}', dest=name, action='store_const', const='no')
+            p.add_argument(f'--no_{name}', dest=name, action='store_const',
+                const='no')
         else: p.add_argument(f'--{name}')
         if o.get('positional'): p.add_argument(f'--{name}', dest=name)
     return p
@@ -278,7 +290,8 @@ def _normal(
     argv:list, # As typed, list of str
     options:dict, # Name to option
 )->list: # As argparse wants it
-    "`--dry-run` is `--dry_run`, and a flag takes the next word only if it is yes or no."
+    """`--dry-run` is `--dry_run`, and a flag takes the next word only if it is yes
+    or no."""
     out = []
     for word, after in zip(argv, [*argv[1:], '']):
         head, equal, rest = word.partition('=')
@@ -373,7 +386,8 @@ def _choose(
             f'{name} NAME --help lists the options of one.']))
         raise SystemExit(0)
     near = nearest(argv[0], words)
-    _one_line(name, f'no {argv[0]!r}' + (f': did you mean {near!r}?' if near else '.')
+    _one_line(name, f'no {argv[0]!r}' + (f': did you mean {near!r}?' if near
+        else '.')
         + f" There are {', '.join(words)}")
 
 # %% ../nbs/library/commands.ipynb #b312cf2b

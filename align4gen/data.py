@@ -223,7 +223,8 @@ def render_clips(
     size:int=16, # Side of a frame, pixels
     frames:int=6, # Frames in a clip
     seed:int=0, # Seed of the data set
-    background:str='photo', # 'photo' (drifting, dimmed) or 'plain' (one dark colour)
+    # 'photo' (drifting, dimmed) or 'plain' (one dark colour)
+    background:str='photo',
     dim:float=.4, # Brightness of the background, in [0, 1]
 )->dict: # video uint8 n t 3 h w; label, image_id int64 n; position float n t 2
     "Draw any clips: clip i depends on (split, seed, i) and the look alone."
@@ -273,7 +274,8 @@ def _cached_clips(
 
 # %% ../nbs/00_data.ipynb #3e44215c
 class MovingDigits(torch.utils.data.Dataset):
-    "Handwritten digits that bounce over drifting photographs; the class is the digit."
+    """Handwritten digits that bounce over drifting photographs; the class is the
+    digit."""
     classes = [str(i) for i in range(10)]
     def __init__(self,
         split:str='train', # 'train' or 'test': no digit image is in both

@@ -54,8 +54,10 @@ def build_metrics(
     options:dict=None, # Name of a metric to its options
     device:str=None, # Where the networks run
 )->dict: # Name to Metric
-    "All metrics, with their weights; one ValueError for everything that is missing."
-    names, weights, options = _as_names(names), _named_weights(weights), options or {}
+    """All metrics, with their weights; one ValueError for everything that is
+    missing."""
+    names, weights, options = (_as_names(names), _named_weights(weights), options
+        or {})
     strange = [k for k in (*weights, *options) if k not in names]
     if strange:
         raise ValueError(
@@ -63,7 +65,9 @@ def build_metrics(
             f"{', '.join(names)}")
     built, wrong, where = {}, [], dict(device=device) if device else {}
     for n in names:
-        try: built[n] = measures.load(n, weights.get(n), **where, **options.get(n, {}))
+        try:
+            built[n] = measures.load(n, weights.get(n), **where, **options.get(n,
+                {}))
         except (OSError, ValueError) as e: wrong.append(e)
     if len(wrong) == 1: raise wrong[0]
     if wrong:
@@ -83,7 +87,8 @@ def _facts(
     known = dict(stride=generated.facts.get('stride'))
     if metric.needs in ('real', 'pairs'):
         without = bad if metric.needs == 'pairs' else bad_real
-        known = real.facts | dict(listing=real.listing(), n_real=len(real) - without)
+        known = (real.facts | dict(listing=real.listing(),
+            n_real=len(real) - without))
     known['generated'] = how_made(generated)
     if bad or bad_real: known['left_out'] = bad + bad_real
     return known | metric.facts
@@ -146,7 +151,8 @@ def measure(
         place, other=real if pairs else None, **how)
     found = {k: merged(m, bool(seen), place) for k, m in mine.items()}
     found |= {k: m.merge(found[k]) for k, m in against.items()}
-    return {k: m.describe(**_facts(m, generated, real, len(bad), len(odd))).compute()
+    return {k: m.describe(**_facts(m, generated, real, len(bad),
+        len(odd))).compute()
         for k, m in found.items()}
 
 # %% ../nbs/library/evaluate.ipynb #46bcb847
@@ -203,7 +209,8 @@ def _real_for(
     if real is not None:
         return load_clips(real, split, n, frames, interval, resolution, seed, how)
     if c.data == 'digits':
-        return digit_clips(split or 'test', n, resolution, frames, seed, c.background)
+        return digit_clips(split or 'test', n, resolution, frames, seed,
+            c.background)
     if not c.root:
         raise ValueError(
             f'{run.path} does not know where its videos are: give real, for '
@@ -235,7 +242,8 @@ def _samples_for(
 def evaluate(
     # A Run, or anything that load_clips takes
     generated:Run|str|Path|torch.Tensor|Clips|MovingDigits|ClipDataset,
-    # What load_clips takes; None: the data that a run was trained on, its test split
+    # What load_clips takes; None: the data that a run was trained on, its test
+    # split
     real:str|Path|torch.Tensor|Clips|MovingDigits|ClipDataset=None,
     # Names, as in metrics.table(); a str has commas between them
     metrics:str|Iterable=('fvd-mini',),
@@ -267,7 +275,8 @@ def evaluate(
         raise ValueError(
             'sampling options are for a run; a folder of videos is as it is')
     else:
-        made, against = _open_sets(generated, real, {m.needs for m in built.values()},
+        made, against = _open_sets(generated, real,
+            {m.needs for m in built.values()},
             how, split, interval, shape, n=n, seed=seed)
     return Results(measure(built, made, against, **rest), made, against)
 
@@ -290,7 +299,8 @@ def _option_value(
 def metric_options(
     asked:list, # 'METRIC.NAME=VALUE', as on the command line
 )->dict: # Name of a metric to its options
-    "What metrics should be built with; ValueError lists what a metric lets you set."
+    """What metrics should be built with; ValueError lists what a metric lets you
+    set."""
     out = {}
     for one in asked:
         where, equals, value = one.partition('=')
@@ -334,7 +344,8 @@ class _Measured:
     title = 'What to measure'
     run:str = '' # Folder of a run: as many videos of each class as the real set has
     generated:str = '' # Folder of videos (mp4, avi, gif, npy, folders of frames)
-    # Folder of videos, 'digits', or a data set with its folder: ucf101:DIR, sky:DIR,
+    # Folder of videos, 'digits', or a data set with its folder: ucf101:DIR,
+    # sky:DIR,
     # ffs:DIR, kinetics:DIR; for a run: left out, its own data
     real:str = ''
     compare:list = field(default_factory=list) # Two result files, side by side
@@ -359,7 +370,8 @@ class _Protocol:
     # first n (StyleGAN-V)
     choose:Literal['proportional', 'first'] = 'proportional'
     seed:int = 0 # Of the choice and of the windows
-    allow_bad:int = 0 # So many files may give no clip; they are left out and counted
+    # So many files may give no clip; they are left out and counted
+    allow_bad:int = 0
 
 # %% ../nbs/library/evaluate.ipynb #49d8923f
 @dataclass
@@ -378,7 +390,8 @@ class _Making:
 class _Machine:
     title = 'Machine'
     out:str = 'results.json' # Result file; the table: the same name with .md
-    # Folder for real statistics; '': $ALIGN4GEN_CACHE or ~/.cache/align4gen/statistics
+    # Folder for real statistics; '': $ALIGN4GEN_CACHE or
+    # ~/.cache/align4gen/statistics
     cache:str = ''
     no_cache:bool = False # Compute real statistics anew, keep none
     batch:int = 64 # Clips at a time
@@ -395,7 +408,8 @@ class EvalOptions(_Machine, _Making, _Protocol, _Measured):
         if bool(self.run) == bool(self.generated):
             raise ValueError('give --run or --generated (or --compare, or --list)')
         if self.n is not None and self.n < 2 or self.batch < 1:
-            raise ValueError(f'--n should be at least 2 and --batch at least 1, not '
+            raise ValueError(
+                f'--n should be at least 2 and --batch at least 1, not '
                 f'{self.n} and {self.batch}')
         return self
     def sampling(self)->dict: # Of a run; None for a folder
@@ -403,7 +417,8 @@ class EvalOptions(_Machine, _Making, _Protocol, _Measured):
         if not self.run: return None
         return dict(steps=self.steps, sampler=self.sampler or None,
             guidance=self.guidance, seed=self.sampling_seed,
-            checkpoint=self.checkpoint, ema=not self.last_weights, format=self.format,
+            checkpoint=self.checkpoint, ema=not self.last_weights,
+            format=self.format,
             batch=self.batch, progress=not self.quiet)
 
 # %% ../nbs/library/evaluate.ipynb #da2a5ad6
@@ -437,7 +452,8 @@ _examples = ['align4gen_eval --run runs/digits --metrics fvd-mini,is-mini --n 25
         '--weights fvd=vit_g.pth --n 2048',
     'align4gen_eval --generated samples --metrics is --weights is=c3d.pt --options '
         'is.splits=1 is.sha256=HASH',
-    'torchrun --nproc_per_node 8 --no-python -- align4gen_eval --run runs/ucf-xl ...',
+    'torchrun --nproc_per_node 8 --no-python -- align4gen_eval --run runs/ucf-xl '
+    '...',
     'align4gen_eval --compare baseline.json aligned.json']
 
 # %% ../nbs/library/evaluate.ipynb #2660e3bb

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Callable
 import torch, torch.nn as nn, torch.nn.functional as F
 from . import encoders
-from .encoders import find, fit_frames, pool_tokens, sincos_table, weight_file
+from align4gen.encoders import (find, fit_frames, pool_tokens, sincos_table,
+    weight_file)
 from .vae import each_chunk
 from .video import to_uint8
 from align4gen.weights import (fetch, fingerprint, load_state, needs_weights,
@@ -202,7 +203,8 @@ def videomae2_extractor(
     "The network of the papers' FVD."
     path = need('fvd', weights, 'vit_g_hybrid_pt_1200e_ssv2_ft.pth (VideoMAE-v2; '
         'see the repository songweige/content-debiased-fvd)')
-    state, device = path and videomae2_state(read_weights(path, 'fvd')), device or 'cpu'
+    state, device = (path and videomae2_state(read_weights(path, 'fvd')), device
+        or 'cpu')
     model = loaded(VideoMAE2(**size), state, 'fvd', path, device)
     def run(videos):
         if videos.shape[1] != 16:
@@ -279,7 +281,8 @@ def c3d_extractor(
     path = need_program('is', weights, 'c3d_ucf101.pt')
     model = load_program(path, 'is', sha256, device)
     def run(videos):
-        return model(to_uint8(videos.to(device or 'cpu')).transpose(1, 2).contiguous())
+        return model(to_uint8(videos.to(device or 'cpu')).transpose(1,
+            2).contiguous())
     return Extractor('c3d_ucf101', run, weights_hash(path), 'inside', 'bytes',
         chunk=8)
 
@@ -409,7 +412,8 @@ def channel_weights(
     layers:int, # How many layers are compared
 )->list: # One tensor of channels per layer
     "The weights that human judgements gave, from torchmetrics."
-    path = Path(str(files('torchmetrics')))/f'functional/image/lpips_models/{net}.pth'
+    path = (Path(
+        str(files('torchmetrics')))/f'functional/image/lpips_models/{net}.pth')
     state = torch.load(path, map_location='cpu', weights_only=True)
     return [state[f'lin{i}.model.1.weight'].flatten() for i in range(layers)]
 

@@ -62,7 +62,8 @@ def read_table(
 )->list: # Dicts; what looks like a number is one
     "Read a table back."
     with open(path, newline='') as f:
-        return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(f)]
+        return [{k: _number(v) for k, v in row.items()}
+            for row in csv.DictReader(f)]
 
 # %% ../nbs/library/files.ipynb #255aa44d
 def append_row(

@@ -180,14 +180,16 @@ def frechet_distance(
     # What covariances divide by: 'n-1' (NumPy, torchmetrics) or 'n' (StyleGAN-V)
     divisor:str='n-1',
 )->float: # Squared distance of two Gaussians, at least 0; exactly 0 for equal sets
-    "Distance of two sets of features, each taken as a Gaussian (Align4Gen, eq. 16)."
+    """Distance of two sets of features, each taken as a Gaussian (Align4Gen, eq.
+    16)."""
     (ma, sa), (mb, sb) = (_gaussian(x, divisor) for x in (a, b))
     if len(ma) != len(mb):
         raise ValueError('features should be n d and m d with one d, got d = '
             f'{len(ma)} and {len(mb)}')
     apart = (ma - mb).square().sum().item()
     if sa.shape == sb.shape and torch.equal(sa, sb): return apart
-    def trace(s): return (s.trace() if len(s) == s.shape[1] else s.square().sum()).item()
+    def trace(s):
+        return (s.trace() if len(s) == s.shape[1] else s.square().sum()).item()
     spread = trace(sa) + trace(sb)
     rest = spread - 2*trace_root(sa, sb, apart + spread)
     rounding = len(ma)*torch.finfo(torch.float64).eps*spread

@@ -122,7 +122,8 @@ def check_videos(
     if not isinstance(videos, torch.Tensor) or videos.ndim != 5:
         shape = tuple(getattr(videos, 'shape', ()))
         raise ValueError(
-            f'videos are n t c h w (5 axes), got {shape}: one clip needs video[None]')
+            f'videos are n t c h w (5 axes), got {shape}: one clip needs '
+            'video[None]')
     if not videos.is_floating_point():
         raise ValueError(f'videos are floating point in [-1, 1], not '
             f'{videos.dtype}: see video.to_float')
@@ -148,7 +149,8 @@ class Metric:
     needs, better = 'alone', 'higher'
     def __init__(self,
         name:str, # As in table()
-        # For the protocol: data, split, stride, seed, what the metric knows of itself
+        # For the protocol: data, split, stride, seed, what the metric knows of
+        # itself
         **facts,
     ):
         self.name, self.facts = name, facts
@@ -211,7 +213,8 @@ def window_mean(
     w = torch.exp(-(torch.arange(11, device=x.device).double() - 5)**2/(2*1.5**2))
     w = w/w.sum()
     x = F.pad(x[:, None], (5, 5, 5, 5), mode='reflect')
-    return F.conv2d(F.conv2d(x, w[None, None, :, None]), w[None, None, None, :])[:, 0]
+    return F.conv2d(F.conv2d(x, w[None, None, :, None]), w[None, None, None, :])[:,
+        0]
 
 # %% ../nbs/09_metrics.ipynb #aa71fa78
 def window_ssim(
@@ -492,7 +495,8 @@ class InceptionScore(Metric):
             if self.splits > 1 else None)
     def state(self)->dict:
         if not self.n: raise ValueError(f'{self.name}: nothing to store')
-        return dict(probs=self.probs, index=self.index, shape=torch.tensor(self.shape))
+        return dict(probs=self.probs, index=self.index,
+            shape=torch.tensor(self.shape))
     def from_state(self, state):
         self.reset().shape = tuple(state['shape'].tolist())
         return self.add(state['probs'], state['index'])
@@ -535,7 +539,8 @@ def lpips(
     model.to(device)
     def of_clip(video, reference): # t c h w
         with torch.no_grad():
-            return model(video.to(device).float(), reference.to(device).float()).mean()
+            return model(video.to(device).float(),
+                reference.to(device).float()).mean()
     score = lambda v, r: torch.stack([of_clip(x, y) for x, y in zip(v, r)])
     used = weights_hash(None if weights == 'random' else weights)
     return ClipMean(name, score, 'pairs', 'lower', extractor=f'lpips {net}',
@@ -626,7 +631,8 @@ vit_g = ('dtype', 'dim', 'depth', 'heads', 'ratio')
 
 for _e in [
     Entry('fvd', with_extractor(Frechet, videomae2_extractor, *vit_g, divisor='n'),
-        'real', 'lower', 'Fréchet distance of clips, content-debiased (VideoMAE-v2)',
+        'real', 'lower',
+        'Fréchet distance of clips, content-debiased (VideoMAE-v2)',
         'vit_g_hybrid_pt_1200e_ssv2_ft.pth', 'A, tables 1-6', ('divisor', *vit_g)),
     Entry('fvd-i3d', with_extractor(Frechet, i3d_extractor, 'sha256', divisor='n'),
         'real', 'lower', "Fréchet distance of clips (I3D, StyleGAN-V's flags)",
@@ -659,7 +665,8 @@ for _e in [
         'extractor'), 'alone', 'higher',
         'similarity between frames (a miniature encoder)', options=('extractor',)),
     Entry('read-mini', with_extractor(class_accuracy, reader_mini(), 'extractor'),
-        'labels', 'higher', 'accuracy: clips that a digit reader reads as their class',
+        'labels', 'higher',
+        'accuracy: clips that a digit reader reads as their class',
         options=('extractor',)),
 ]: register(_e)
 

@@ -184,5 +184,6 @@ def real_statistics(
     bad = go_through(real, update, what, place, **how) if todo else []
     for k in todo:
         done[k] = merged(todo[k], bool(seen), place)
-        if k in files and not bad and place[0] == 0: _keep(files[k][0], done[k], files[k][1])
+        if k in files and not bad and place[0] == 0:
+            _keep(files[k][0], done[k], files[k][1])
     return done, bad

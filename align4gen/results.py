@@ -30,7 +30,8 @@ def _markdown(
     results, # Results
 )->str:
     "A table, and the protocol below it."
-    rows = ['| metric | value | ± | clips | better | protocol |', '|---|---|---|---|---|---|']
+    rows = ['| metric | value | ± | clips | better | protocol |',
+        '|---|---|---|---|---|---|']
     for k, r in results.items():
         std = '' if r.std is None else f'{r.std:.4f}'
         better = registry.find(k).better if k in registry.things else ''

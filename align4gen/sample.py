@@ -169,7 +169,8 @@ class Sampling:
         objective:Flow|Diffusion=None, # None takes the run's, or Flow
         precision:str='auto', # 'fp32', 'bf16', or 'auto': bf16 on a GPU
         compile:str='no', # 'blocks', 'whole' or 'no'
-        device:str=None, # None: a model stays, a run's goes to a GPU if there is one
+        # None: a model stays, a run's goes to a GPU if there is one
+        device:str=None,
         ema:bool=True, # Of a run: the weight average, or the last weights
         checkpoint:int=None, # Of a run: which step; None is the newest
         frames:int=None, # Of a video; None: as the run's, or all the latents hold
@@ -229,7 +230,8 @@ def draw(self:Sampling,
     "Noise to latents to videos (Align4Gen, Algorithm 2)."
     y = None if labels is None else labels.to(self.device)
     noise = noise_for(index, self.shape, self.seed).to(self.device)
-    half = torch.autocast(self.device.type, torch.bfloat16, self.precision == 'bf16')
+    half = torch.autocast(self.device.type, torch.bfloat16,
+        self.precision == 'bf16')
     with _eval_mode(self.model), compiled(self.model, self.compile), half:
         z = self.objective.sample(self.model, noise, self.steps, y, self.guidance,
             self.model.null_label, callback, self.sampler)
@@ -296,7 +298,8 @@ def sample(
     vae:object=None, # Anything with decode; None takes the run's, or the miniature
     objective:Flow|Diffusion=None, # None takes the run's, or Flow
     progress:bool=True, # Show a bar
-    **options, # precision, compile, device, ema, checkpoint, frames, ...: see Sampling
+    # precision, compile, device, ema, checkpoint, frames, ...: see Sampling
+    **options,
 )->torch.Tensor: # float32 n t c h w in [-1, 1], on the CPU
     "Noise to latents to videos, in batches."
     if n < 1 or batch < 1:

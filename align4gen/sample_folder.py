@@ -84,7 +84,8 @@ def check_manifest(
     wanted:dict, # From manifest
     first:bool=True, # The process that keeps the manifest up to date
 ):
-    "Write down what the folder is going to hold; ValueError if it holds other videos."
+    """Write down what the folder is going to hold; ValueError if it holds other
+    videos."""
     path = folder/'manifest.json'
     if not path.exists(): check_empty(folder)
     if not path.exists(): return write_json(path, wanted)
@@ -137,7 +138,8 @@ def finish_together(
     rank:int, # Which process this is
     world:int, # Of how many
 ):
-    "Wait for all processes; then remove what a killed one may have left half-written."
+    """Wait for all processes; then remove what a killed one may have left
+    half-written."""
     if world > 1:
         from accelerate import PartialState
         PartialState(cpu=not torch.cuda.is_available(),
@@ -229,7 +231,8 @@ def save_side_by_side(
     "Several runs side by side: frames, moving, and X-T slices of the first video."
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    names = dict(beside='beside.png', moving='beside.gif', beside_xt='beside-xt.png')
+    names = dict(beside='beside.png', moving='beside.gif',
+        beside_xt='beside-xt.png')
     files = {k: folder/f'{stem}-{name}' for k, name in names.items()}
     side_by_side(made).savefig(files['beside'], dpi=100)
     every = torch.stack([v for pair in zip(*made.values()) for v in pair])
@@ -246,7 +249,8 @@ def _captions(
     "The lines of a file of captions; ValueError if there are none."
     if len(prompts) != 1 or not prompts[0].endswith('.txt'): return prompts
     file = Path(prompts[0])
-    if not file.is_file(): raise ValueError(f'--prompts {file}: there is no such file')
+    if not file.is_file():
+        raise ValueError(f'--prompts {file}: there is no such file')
     lines = [l.strip() for l in file.read_text(encoding='utf-8').splitlines()]
     lines = [l for l in lines if l]
     if not lines: raise ValueError(f'--prompts {file} holds no caption: one a line')
@@ -268,7 +272,8 @@ def _class_numbers(
 class _Videos:
     title = 'Which videos'
     n:int|None = None # How many; none: one for each prompt, or 20
-    classes:str = '' # Labels, one or one for each video, commas between; '': in turn
+    # Labels, one or one for each video, commas between; '': in turn
+    classes:str = ''
     # For a run that reads prompts: captions in quotes, or one .txt file of captions
     prompts:list = field(default_factory=list)
     # Folder of embeddings made by align4gen_text, where prompts are looked up; '':
@@ -284,7 +289,8 @@ class _Sampler:
     steps:int = 50 # NFE for each video
     sampler:str = '' # Name; '': the papers', Euler or DDIM
     guidance:float = 1. # Classifier-free guidance; 1 is off
-    weights:Literal['average', 'last'] = 'average' # Weight average (EMA), or the last
+    # Weight average (EMA), or the last
+    weights:Literal['average', 'last'] = 'average'
     checkpoint:int|None = None # Step of the checkpoint; none: the newest
     batch:int = 64 # Videos at a time
     precision:Literal['auto', 'fp32', 'bf16'] = 'auto' # auto: bf16 on a GPU
@@ -294,9 +300,11 @@ class _Sampler:
 @dataclass
 class _Output:
     title = 'What is written'
-    # Folder for the videos, one file each, with a manifest; goes on where it stopped
+    # Folder for the videos, one file each, with a manifest; goes on where it
+    # stopped
     out:str = ''
-    format:Literal['mp4', 'gif', 'npy'] = 'mp4' # Of the videos in --out; npy is exact
+    # Of the videos in --out; npy is exact
+    format:Literal['mp4', 'gif', 'npy'] = 'mp4'
     fps:float = 8 # Frames a second, in --out
     # Folder for the pictures; '': samples/ in the run, unless --out is given
     pictures:str = ''

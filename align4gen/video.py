@@ -35,7 +35,8 @@ class _Markdown:
 def md(
     *parts, # Sentences (str), or tables: lists of dicts with the same keys
 ): # Shown as Markdown when it is the last line of a cell
-    "Computed text, as text: sentences in a row make a paragraph, rows make a table."
+    """Computed text, as text: sentences in a row make a paragraph, rows make a
+    table."""
     text = ''
     for part in parts:
         if isinstance(part, str): text += (' ' if text[-1:].strip() else '') + part
@@ -225,7 +226,8 @@ def show_xt(
     row:int=None, # Which row y of the frame; None is the middle one
     scale:float=None, # Screen pixels per video pixel; None: about 160 a frame
 ):
-    "A matplotlib Figure: the first frame with a row marked, and the row through time."
+    """A matplotlib Figure: the first frame with a row marked, and the row through
+    time."""
     import matplotlib.pyplot as plt
     h, w = video.shape[-2:]
     row, scale = h//2 if row is None else row, scale or max(1, 160 // h)
@@ -249,7 +251,8 @@ def _even_sides(video):
 def _write_mp4(path, video, fps):
     "H.264 with little loss."
     import av
-    frames = rearrange(_even_sides(video), 't c h w -> t h w c').contiguous().numpy()
+    frames = rearrange(_even_sides(video),
+        't c h w -> t h w c').contiguous().numpy()
     with av.open(str(path), 'w') as file:
         stream = file.add_stream('libx264',
             rate=Fraction(fps).limit_denominator(1000), options=dict(crf='12'))
@@ -271,14 +274,16 @@ def write_video(
     path, writers = Path(path), {'.gif': _write_gif, '.mp4': _write_mp4}
     kind = path.suffix.lower()
     if kind not in writers:
-        raise ValueError(f"{path.name}: videos are written as {' or '.join(writers)}")
+        raise ValueError(
+            f"{path.name}: videos are written as {' or '.join(writers)}")
     if not fps > 0: raise ValueError(f'fps is more than 0, not {fps}')
     large = enlarge(video, scale)
     return replace_file(path, lambda part: writers[kind](part, large, fps))
 
 # %% ../nbs/library/video.ipynb #20f5e4b9
 # the full scales of 16-bit, 32-bit and float images
-_scales = dict(u2=(2**16 - 1,), i4=(255, 2**16 - 1, 2**31 - 1), f4=(1, 255, 2**16 - 1))
+_scales = dict(u2=(2**16 - 1,), i4=(255, 2**16 - 1, 2**31 - 1),
+    f4=(1, 255, 2**16 - 1))
 
 def to_bytes(
     values:np.ndarray, # h w, uint16, int32 or float32
@@ -310,8 +315,10 @@ def read_image(
     with Image.open(path) as image: return to_rgb(ImageOps.exif_transpose(image))
 
 # %% ../nbs/library/video.ipynb #36072f76
-video_suffixes = set('.mp4 .m4v .mov .qt .avi .divx .mkv .webm .mpg .mpeg .mpe .m1v '
-    '.m2v .vob .ts .mts .m2ts .m2t .wmv .asf .flv .f4v .3gp .3g2 .ogv .ogg .ogm .mxf '
+video_suffixes = set(
+    '.mp4 .m4v .mov .qt .avi .divx .mkv .webm .mpg .mpeg .mpe .m1v '
+    '.m2v .vob .ts .mts .m2ts .m2t .wmv .asf .flv .f4v .3gp .3g2 .ogv .ogg .ogm '
+    '.mxf '
     '.dv .y4m .ivf .nut .gif .apng'.split())
 image_suffixes = set(
     '.jpg .jpeg .jfif .png .bmp .webp .ppm .pgm .tif .tiff .avif'.split())
@@ -360,6 +367,7 @@ def _state(path):
     found = os.stat(path)
     return str(path), found.st_size, found.st_mtime_ns
 
+# %% ../nbs/library/video.ipynb #192de2b1
 def _read_animation(path, choose):
     "The frames that choose(count) wants."
     ends = np.cumsum(_repeats(*_state(path)))
@@ -403,6 +411,7 @@ def _read_folder(path, choose):
     files = frame_files(path)
     return [read_image(files[i]) for i in choose(len(files))]
 
+# %% ../nbs/library/video.ipynb #a920bdb2
 def _read_still(path, choose): return [read_image(path)]
 
 # %% ../nbs/library/video.ipynb #a75c77dd
@@ -431,13 +440,15 @@ def _as_tensor(path, read):
 
 # %% ../nbs/library/video.ipynb #5f41bea6
 def read_video(
-    path:str|Path, # A video file, an animation, a folder of frames, or an image (t = 1)
+    # A video file, an animation, a folder of frames, or an image (t = 1)
+    path:str|Path,
 )->torch.Tensor: # uint8 t 3 h w, upright, as displayed
     """Read all frames; FileNotFoundError if there is no such file, BadVideo (a
     ValueError) if it cannot be decoded, both naming the file."""
     if not Path(path).exists(): raise FileNotFoundError(f'no video file {path}')
     read = _reader(path)
-    if read is not _read_stream: return _as_tensor(path, lambda: read(path, np.arange))
+    if read is not _read_stream:
+        return _as_tensor(path, lambda: read(path, np.arange))
     if reason := missing_part(path): raise BadVideo(path, reason)
     return _as_tensor(path, lambda: decode_all(path))
 
@@ -448,7 +459,8 @@ def read_clip(
     interval:int=3, # Frames from one to the next
     at:float=0., # Where the window lies, from 0 to below 1
 )->torch.Tensor: # uint8 t 3 h w; BadVideo, with a reason, if the file does not give it
-    "Read one clip, decoding no more than needed: the frames that decoding all gives."
+    """Read one clip, decoding no more than needed: the frames that decoding all
+    gives."""
     def choose(count):
         try: return frame_indices(count, frames, interval, at)
         except ValueError as e: raise BadVideo(path, str(e)) from None

@@ -30,7 +30,8 @@ def ship(
 )->Path: # The safetensors file
     "Store weights in half precision with their card."
     path = Path(folder or weights_folder()) / f'{name}.safetensors'
-    half = {k: (v.half() if v.is_floating_point() else v).detach().cpu().contiguous()
+    half = {k: (v.half() if v.is_floating_point()
+        else v).detach().cpu().contiguous()
         for k, v in state.items()}
     for k, v in half.items():
         if v.is_floating_point() and not v.isfinite().all():
@@ -63,7 +64,8 @@ def safetensors_file(
     if path.is_dir():
         found = sorted(path.glob('*.safetensors'))
         if len(found) == 1: return found[0]
-        raise FileNotFoundError(f'{name}: {len(found)} .safetensors files in {path}, '
+        raise FileNotFoundError(
+            f'{name}: {len(found)} .safetensors files in {path}, '
             'exactly one is expected; name the file')
     if not path.is_file(): raise FileNotFoundError(f'{name}: no weights at {path}')
     if path.suffix == '.safetensors': return path
