@@ -370,7 +370,9 @@ def load_clips(
     given = {k: v for k, v in given.items() if v is not None}
     name, _, root = str(what).partition(':')
     if name == 'digits' and not root:
-        return digit_clips(split or 'test', n or 2048, size=resolution or 16,
+        return digit_clips(split or 'test',
+            n or 2048,
+            size=resolution or 16,
             frames=frames or 6, seed=seed)
     if name in datasets.data_sets and root:
         return dataset_clips(name, root, seed=seed, **given).choose(n, how, seed)
@@ -450,7 +452,8 @@ def _good(
 )->list: # Positions that have everything
     "Where there is a clip."
     return [k for k in range(len(items))
-        if items[k][2] is None and (not pairs or pairs[k][2] is None)]
+        if items[k][2] is None
+        and (not pairs or pairs[k][2] is None)]
 
 # %% ../nbs/library/clips.ipynb #360b87f0
 def clip_batches(

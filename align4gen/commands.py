@@ -6,7 +6,7 @@
 __all__ = ['Command', 'main', 'write_commands']
 
 # %% ../nbs/library/commands.ipynb #937b7f8f
-import argparse, dataclasses, importlib, inspect, json, pkgutil, shutil, sys
+import argparse, dataclasses, importlib, inspect, json, pkgutil, shutil, signal, sys
 import textwrap, types, typing
 from importlib.resources import files
 from pathlib import Path
@@ -133,7 +133,8 @@ def _place(options, first, groups):
         o['group'] = where.get(o['name'], o['group'] or 'More')
         if o.get('positional'): o['group'] = ''
     titles = ['Most used', *groups, *(o['group'] for o in options)]
-    order = {t: i for i, t in enumerate(dict.fromkeys(t for t in titles
+    order = {t: i
+        for i, t in enumerate(dict.fromkeys(t for t in titles
         if t != 'More'))}
     rank = {n: i for i, n in enumerate(first)}
     return sorted(options, key=lambda o: (not o.get('positional'),
@@ -339,6 +340,11 @@ def _parse(
             raise ValueError(f"{o['name'].upper()} is missing: {o['help']}")
     return {k: _value(options[k], v) for k, v in given.items()}
 
+# %% ../nbs/library/commands.ipynb #5e9a71c0
+def _end_quietly():
+    "`--help | head` closes our output early: end as other programs do."
+    if hasattr(signal, 'SIGPIPE'): signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
 # %% ../nbs/library/commands.ipynb #79750622
 def _parse_or_exit(name, spec, argv):
     "Read a command line; print help or the one line that is wrong, and exit."
@@ -346,6 +352,7 @@ def _parse_or_exit(name, spec, argv):
         if word not in argv: continue
         asked = (argv + [''])[argv.index(word) + 1].lstrip('-')
         found = [o for o in spec['options'] if o['name'] == asked]
+        _end_quietly()
         print(_help_option(name, found[0]) if found else _help(name, spec))
         raise SystemExit(0)
     try: return _parse(name, spec, argv)

@@ -204,7 +204,8 @@ def _real_for(
 )->Clips:
     "The real clips that a run is measured against (Align4Gen, App. A and C)."
     c = run.config
-    frames, interval, resolution = (frames or c.frames, interval or c.interval,
+    frames, interval, resolution = (frames or c.frames,
+        interval or c.interval,
         resolution or c.resolution)
     if real is not None:
         return load_clips(real, split, n, frames, interval, resolution, seed, how)
@@ -427,7 +428,8 @@ def _evaluate(
     say:callable, # Told what was found
 )->Results:
     "What was asked for on the command line."
-    return evaluate(Run(o.run) if o.run else o.generated, o.real or None, o.metrics,
+    return evaluate(Run(o.run) if o.run else o.generated,
+        o.real or None, o.metrics,
         o.n, frames=o.frames, interval=o.interval, resolution=o.resolution,
         split=o.split or None, seed=o.seed, how=o.choose, weights=o.weights,
         options=metric_options(o.options), device=_find_device(o.device),

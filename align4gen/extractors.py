@@ -203,7 +203,8 @@ def videomae2_extractor(
     "The network of the papers' FVD."
     path = need('fvd', weights, 'vit_g_hybrid_pt_1200e_ssv2_ft.pth (VideoMAE-v2; '
         'see the repository songweige/content-debiased-fvd)')
-    state, device = (path and videomae2_state(read_weights(path, 'fvd')), device
+    state, device = (path and videomae2_state(read_weights(path, 'fvd')),
+        device
         or 'cpu')
     model = loaded(VideoMAE2(**size), state, 'fvd', path, device)
     def run(videos):

@@ -474,8 +474,7 @@ class InceptionScore(Metric):
         self.index = torch.cat([self.index, index])
         self.n = len(self.index)
         return self
-    def update(self, videos, reference=None, *, real=False, labels=None,
-        index=None):
+    def update(self, videos, reference=None, *, real=False, labels=None, index=None):
         probs = self.extractor(self.check(videos, real)).double().cpu()
         check_probabilities(probs, self.name)
         after = torch.arange(self.n, self.n + len(probs))

@@ -266,13 +266,16 @@ def _reconstruct(
     for coder in coders.values():
         if device and isinstance(coder, nn.Module): coder.to(device)
     names = {m: choose_weights(weights, m) for m in metrics.split(',')}
-    options = dict(frames=frames or None, interval=interval or None,
-        resolution=resolution or None, split=split or None, seed=seed)
+    options = dict(frames=frames or None,
+        interval=interval or None,
+        resolution=resolution or None,
+        split=split or None, seed=seed)
     if dry_run:
         clips = load_clips(real, n=n or None, **options)
         return f'{clips}; {", ".join(coders)}; {", ".join(names)}'
     found = reconstruction(coders, real, [*names], n or None, batch=batch,
-        weights={m: w for m, w in names.items() if w}, device=device or None,
+        weights={m: w for m, w in names.items() if w},
+        device=device or None,
         workers=workers, **options)
     for name, results in found.items():
         if out: results.save(Path(out)/f'{name}.json')

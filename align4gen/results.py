@@ -55,7 +55,8 @@ class Results(dict):
     def shared(self)->dict: # Fields with one value in all protocols
         "What all results have in common."
         first = next(iter(self.values())).protocol
-        return {k: v for k, v in first.items() if v is not None
+        return {k: v for k, v in first.items()
+            if v is not None
             and all(r.protocol.get(k) == v for r in self.values())}
     def markdown(self)->str: return _markdown(self)
     def _repr_markdown_(self): return self.markdown()

@@ -415,7 +415,8 @@ class DPVAERecipe(_Report):
         return net
     def groups(self, names): # clipped each by itself
         critic = [n for n in names if n.startswith('discriminator')]
-        return [g for g in ([n for n in names if n not in critic], critic) if g]
+        return [g
+            for g in ([n for n in names if n not in critic], critic) if g]
     def sources(self, progress): return _sources(self, progress)
     def inputs(self, batch, step):
         begun = self.config.disc and step >= self.config.adversarial_start

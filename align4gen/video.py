@@ -83,7 +83,8 @@ def film_strip(
     "One picture: a clip per row, time to the right."
     framed = F.pad(clip_batch(videos), (0, gap, 0, gap), value=255)
     strip = rearrange(framed, 'n t c h w -> (n h) (t w) c').numpy()
-    return strip[:-gap or None, :-gap or None]
+    return strip[:-gap
+        or None, :-gap or None]
 
 # %% ../nbs/library/video.ipynb #92d38002
 def picture_figure(
@@ -133,7 +134,8 @@ def video_grid(
     blank = -len(videos) % columns
     tiles = F.pad(videos, (0, gap, 0, gap, 0, 0, 0, 0, 0, blank))
     grid = rearrange(tiles, '(r k) t c h w -> t c (r h) (k w)', k=columns)
-    return grid[..., :-gap or None, :-gap or None]
+    return grid[..., :-gap
+        or None, :-gap or None]
 
 # %% ../nbs/library/video.ipynb #85455607
 def enlarge(

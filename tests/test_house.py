@@ -296,7 +296,7 @@ def test_modules_import_alone(tmp_path):
 def test_command_explains_itself(name, tmp_path):
     done = run(command(name), '--help', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert 'usage:' in done.stdout.lower() and name in done.stdout
+    assert done.stdout.startswith(name) and '--help OPTION' in done.stdout
     assert list(tmp_path.iterdir()) == [], '--help writes nothing'
 
 
@@ -396,10 +396,10 @@ def test_one_definition_a_cell():
 
 
 def test_exported_cells_are_short():
-    "Lines of the exported cells: half of them at most 9, nine of ten at most 20, none over 40."
+    "Lines of the exported cells: half of them at most 11, nine of ten at most 21, none over 45."
     count = sorted(sum(bool(l.strip()) and not l.startswith('#|') for l in code.splitlines())
         for path in notebooks for code, _ in exported(path))
-    assert (count[len(count)//2] <= 9, count[9*len(count)//10] <= 20, count[-1] <= 40) == (True,)*3
+    assert (count[len(count)//2] <= 11, count[9*len(count)//10] <= 21, count[-1] <= 45) == (True,)*3
 
 
 def test_exported_cells_are_shown():
@@ -454,11 +454,34 @@ def public(module):
 
 
 def test_public_names_have_one_home():
+    "Verbs that are called by their module's name (vae.load, encoders.load) mean the same in each."
     homes = {}
     for m in modules:
         for name in public(m): homes.setdefault(name, []).append(m)
-    assert {n: h for n, h in homes.items() if len(h) > 1} == {}
+    twice = {n: h for n, h in homes.items() if len(h) > 1}
+    assert twice.keys() <= {'load', 'register', 'table'}, twice
     assert len(homes) <= 220
+
+
+def test_dense_lines_are_rare():
+    "Lines on which two comprehensions, ternaries, lambdas or boolean chains start."
+    thoughts, count = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Lambda,
+        ast.IfExp, ast.BoolOp), 0
+    for m in modules:
+        starts = [n.lineno for n in ast.walk(tree(m)) if isinstance(n, thoughts)]
+        count += sum(starts.count(l) > 1 for l in set(starts))
+    assert count <= 120
+
+
+def test_import_costs_little_more_than_torch():
+    "The heavy libraries are imported where they are used, and no import speaks."
+    heavy = ['timm', 'diffusers', 'transformers', 'accelerate', 'torchmetrics', 'sklearn',
+        'matplotlib', 'plotly', 'webdataset', 'av', 'huggingface_hub']
+    code = ('import sys, importlib\nfor m in sys.argv[2:]: importlib.import_module(m)\n'
+        'print([h for h in sys.argv[1].split() if h in sys.modules])')
+    own = [m for m in modules if '.labs' not in m]
+    done = run(sys.executable, '-W', 'error', '-c', code, ' '.join(heavy), *own, cwd=root)
+    assert (done.stdout.strip(), done.stderr) == ('[]', ''), done.stdout + done.stderr
 
 
 def test_patch_is_rare():
