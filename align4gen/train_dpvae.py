@@ -342,7 +342,7 @@ tags: [video-autoencoder, video-generation]
 ---
 # DP-VAE on {vae}, {c.preset}
 
-A video autoencoder in the latent space of an image autoencoder (VideoDiT, sec. 3.1),
+A video autoencoder in the latent space of an image one (VideoDiT, sec. 3.1),
 trained for {steps:,} steps on {c.frames} frames at {c.resolution} pixels. These are the
 weights of the average over training (EMA {c.ema}).
 
