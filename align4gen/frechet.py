@@ -166,7 +166,9 @@ def _gaussian(
     divisor:str='n-1', # or 'n'
 )->tuple: # (mean d, covariance d d; or a factor n d of it if n < d), on the CPU
     "A set of features as the distance wants it."
-    if isinstance(x, Moments): return x.mean.cpu(), x.cov(divisor).cpu()
+    if isinstance(x, Moments):
+        cov = x.cov(divisor) # first: it says what is wrong with too few samples
+        return x.mean.cpu(), cov.cpu()
     x = _check_features(x)
     by = _count(len(x), divisor)
     mean, rest = _centre(x)

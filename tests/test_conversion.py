@@ -32,10 +32,13 @@ def row(arm, seed, value):
 @pytest.mark.parametrize('arm', [*arms, *others])
 def test_arms_are_valid_and_change_one_thing(arm):
     base, config = vars(arm_config('convert')), vars(arm_config(arm))
-    differ = {k for k in base if base[k] != config[k]} - {'name'}
-    assert differ == {k for k, v in (arms | others)[arm].items() if base[k] != v}
-    assert (len(differ) == dict(convert=0, aligned=2, scratch=2).get(arm, len(differ))
-        and (differ or arm == 'convert'))
+    both = base.keys() & config.keys()
+    differ = {k for k in both if base[k] != config[k]} - {'name', 'preset'}
+    assert differ == {k for k, v in (arms | others)[arm].items()
+        if k in both - {'preset'} and base[k] != v}
+    assert (len(differ) == dict(convert=0, aligned=2, scratch=1).get(arm, len(differ))
+        and (differ or arm in ('convert', 'scratch-lr1')))
+    assert (type(arm_config(arm)) is type(arm_config('convert'))) != arm.startswith('scratch')
 
 
 def test_the_command_knows_it(capsys):
