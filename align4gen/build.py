@@ -6,7 +6,7 @@
 __all__ = ['build_model', 'build_objective']
 
 # %% ../nbs/library/build.ipynb #05d8a8e9
-import shutil
+import logging, shutil
 from dataclasses import replace
 from pathlib import Path
 import torch, torch.nn as nn
@@ -72,6 +72,8 @@ def compile_parts(
     blocks:list, # What repeats in it
 ):
     "Compile as a config asks, in place."
+    if not torch.cuda.is_available(): # "No CUDA runtime is found": that is no news
+        logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)
     parts = dict(whole=[net], blocks=blocks, no=[])[how]
     for part in parts: part.compile()
 
