@@ -330,7 +330,8 @@ def to_picture(
     width = max(1, round(frame.width * aspect))
     if width != frame.width:
         size = dict(width=width, height=frame.height, interpolation='BICUBIC')
-    picture = frame.to_ndarray(format='rgba' if alpha else 'rgb24', **size)
+    # one thread: a data worker that is forked from here could not wait for others
+    picture = frame.to_ndarray(format='rgba' if alpha else 'rgb24', threads=1, **size)
     if alpha: picture = over_white(picture)
     matrix = frame.side_data.get('DISPLAYMATRIX')
     return picture if matrix is None else upright(picture, bytes(matrix))

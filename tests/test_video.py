@@ -301,3 +301,20 @@ def test_a_file_cut_at_any_byte_is_refused(name, tmp_path):
     for end in unknown:
         cut.write_bytes(data[:end])
         with pytest.raises(BadVideo): read_clip(cut, 4, 1)
+
+
+def test_workers_read_after_their_parent(tmp_path):
+    "A process that has decoded forks workers, and they decode too: no thread is left behind."
+    code = """
+import sys, torch
+from torch.utils.data import DataLoader
+from align4gen import datasets
+from align4gen.video import write_video
+for i in range(4): write_video(f'{sys.argv[1]}/{i}.mp4', torch.zeros(8, 3, 32, 32), fps=8)
+data = datasets.load('videos', sys.argv[1], frames=4, interval=1, resolution=16)
+data[0]
+loader = DataLoader(data, batch_size=2, num_workers=2, collate_fn=datasets.collate)
+assert sum(len(b['video']) for b in loader) == len(data)
+"""
+    import subprocess, sys
+    subprocess.run([sys.executable, '-c', code, str(tmp_path)], check=True, timeout=120)
