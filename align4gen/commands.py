@@ -216,6 +216,9 @@ def _metavar(option):
     return dict(int='N', float='X', list='WORDS').get(option['kind'], 'WORD')
 
 # %% ../nbs/library/commands.ipynb #032ccc44
+_statuses = ('Exit status: 0 finished, 75 stopped early (--resume goes on), 2 wrong\n'
+    'input, 1 the loss is no longer a number, 130 Ctrl-C.')
+
 def _option_line(option, width):
     "One line of the help, cut to fit."
     name = '' if option.get('positional') else '--'
@@ -246,6 +249,7 @@ def _help(
         if o['group'] != group: lines += ['', *([o['group']] if o['group'] else [])]
         group = o['group']
         lines.append(_option_line(o, width))
+    if any(o['name'] == 'resume' for o in spec['options']): lines += ['', _statuses]
     return '\n'.join([*lines, '', f'{name} --help OPTION explains one in full.'])
 
 # %% ../nbs/library/commands.ipynb #3bca102d

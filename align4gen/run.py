@@ -190,21 +190,46 @@ def load_start(
     model.load_state_dict({k: v.to(own[k].dtype) for k, v in given.items()},
         assign=meta)
 
+# %% ../nbs/library/run.ipynb #1d878c7d
+@contextmanager
+def _handle_signals(
+    handler:callable, # (number, frame)
+    *numbers:int, # Signals
+):
+    "Within the block, these signals go to the handler."
+    old = {}
+    for s in numbers:
+        try: old[s] = signal.signal(s, handler)
+        except ValueError: pass # not the main thread: nothing to catch
+    try: yield
+    finally:
+        for s, before in old.items(): signal.signal(s, before)
+
 # %% ../nbs/library/run.ipynb #aff977a2
 @contextmanager
 def catch_signals():
     """Gives a list that the first Ctrl-C or SIGTERM adds its number to; a second
     one stops at once."""
-    asked, old = [], {}
+    asked = []
     def ask(number, frame):
-        if asked: raise KeyboardInterrupt
+        if asked: _leave(number)
         asked.append(number)
-    for s in (signal.SIGINT, signal.SIGTERM):
-        try: old[s] = signal.signal(s, ask)
-        except ValueError: pass # not the main thread: nothing to catch
-    try: yield asked
-    finally:
-        for s, handler in old.items(): signal.signal(s, handler)
+    with _handle_signals(ask, signal.SIGINT, signal.SIGTERM): yield asked
+
+# %% ../nbs/library/run.ipynb #d406722c
+def _leave(number, frame=None):
+    "End at once: by Ctrl-C, or by the status that says start me again."
+    if number == signal.SIGINT: raise KeyboardInterrupt
+    raise SystemExit(75)
+
+# %% ../nbs/library/run.ipynb #a684530f
+def exit_status(
+    work:callable, # () -> Run, trained
+)->int: # 0 finished, 130 stopped by Ctrl-C, 75 stopped by another signal
+    "Train, and tell a shell how it ended."
+    with _handle_signals(_leave, signal.SIGTERM): stopped = work().stopped
+    if not stopped: return 0
+    return 130 if stopped == signal.SIGINT else 75
 
 # %% ../nbs/library/run.ipynb #623e7a91
 def make_accelerator(

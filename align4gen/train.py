@@ -24,8 +24,8 @@ from align4gen.config import (TrainConfig, kinds, plans, presets, recipes,
     teacher_names)
 from .files import trim_log
 from .objectives import Diffusion, Flow, drop_labels
-from .run import (Run, catch_signals, load_start, make_accelerator,
-    new_run, same_everywhere, vdit_card)
+from .run import (Run, catch_signals, exit_status, load_start,
+    make_accelerator, new_run, same_everywhere, vdit_card)
 from .sample import condition_of, save_samples
 from .source import (Batch, autocast, count_classes, held_out,
     load_frozen, load_vae, open_source, process_slice)
@@ -432,11 +432,11 @@ def _train(
     device:str='', # Of a plan: cpu, h100, ...; '' is this machine
     gpus:int=0, # Of a plan: how many; 0 is as many as there are processes
     **overrides, # Any field of the preset's config
-)->"str|int": # A plan, or the exit status: 130 if stopped by Ctrl-C
+)->"str|int": # A plan, or the exit status
     "Train, or plan."
     if not dry_run:
-        run = train(preset, resume=resume or None, **overrides)
-        return 130 if run.stopped == signal.SIGINT else 0
+        return exit_status(lambda: train(preset, resume=resume or None,
+            **overrides))
     config = (Run(resume).config if resume
         else ready_config(preset, files=False, **overrides))
     gpus = gpus or int(os.environ.get('WORLD_SIZE', 1))

@@ -6,7 +6,7 @@
 __all__ = ['align4gen_train_dpvae', 'DPVAEConfig', 'DPVAERecipe', 'train_dpvae']
 
 # %% ../nbs/library/train_dpvae.ipynb #4aba0882
-import json, math, signal
+import json, math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,7 @@ from .dpvae import (DPVAE, DPLoss, PatchDiscriminator, architecture,
 from .files import read_columns, write_json
 from .metrics import psnr, ssim
 from .plugins import Registry
-from .run import Run, markdown_table
+from .run import Run, exit_status, markdown_table
 from .sample import enlargement
 from align4gen.source import (DiskSource, Frozen, MemorySource, autocast, held_out,
     open_clips)
@@ -481,8 +481,7 @@ def _train(
     if dry_run:
         config = ready_dpvae(preset, files=False, **overrides)
         return plans.find('dpvae')(config, device or None, gpus)
-    run = train_dpvae(preset, resume or None, **overrides)
-    return 130 if run.stopped == signal.SIGINT else 0
+    return exit_status(lambda: train_dpvae(preset, resume or None, **overrides))
 
 # %% ../nbs/library/train_dpvae.ipynb #30dcde62
 align4gen_train_dpvae = Command(_train, 'align4gen_train_dpvae',

@@ -136,10 +136,10 @@ def test_ctrl_c_then_resume(whole, tmp_path):
 
 
 def test_sigterm_then_resume(whole, tmp_path):
-    "A machine that will be taken away: save, and exit as if all were well."
+    "A machine that will be taken away: save, and exit with the status that says start me again."
     p = start(*command(tmp_path))
     wait_for_row(tmp_path/'run/log.csv', 3, p); p.send_signal(signal.SIGTERM)
-    assert p.wait(60) == 0
+    assert p.wait(60) == 75
     assert 9 <= Run(tmp_path/'run').step < 40
     assert subprocess.run(resume(tmp_path/'run')).returncode == 0
     same(Run(tmp_path/'run'), whole)
