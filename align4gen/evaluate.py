@@ -23,7 +23,8 @@ from align4gen.real_statistics import (fresh, go_through, merged, processes,
     real_statistics)
 from .run import Run
 from .results import Results, compare_results
-from .sample_folder import sample_to, samples_folder
+from .sample import condition_of
+from .sample_folder import sample_to, samples_folder, subjects
 from .weights import fingerprint
 
 # %% ../nbs/library/evaluate.ipynb #e286132f
@@ -90,6 +91,8 @@ def _facts(
         known = (real.facts | dict(listing=real.listing(),
             n_real=len(real) - without))
     known['generated'] = how_made(generated)
+    prompts = (generated.made or {}).get('prompts')
+    if prompts: known['prompts'] = prompts
     if bad or bad_real: known['left_out'] = bad + bad_real
     return known | metric.facts
 
@@ -223,21 +226,22 @@ def _real_for(
 # %% ../nbs/library/evaluate.ipynb #ee516ee8
 def _samples_for(
     run:Run, # Which is measured
-    labels:torch.Tensor, # Classes of the real clips; -1: unlabelled
+    real:Clips, # Against which: the samples are of the same classes
     format:str='npy', # 'npy' is exact; 'mp4' is small, and a little of it is lost
+    prompts:list=(), captions:str='', # For a run that reads prompts
     # steps, sampler, guidance, seed, checkpoint, ema, batch, precision, ...: see
     # sample_to
     **options,
 )->Path: # A folder in the run
-    "As many videos from a run, of the same classes; goes on where it stopped."
-    conditional = bool(run.model(step=options.get('checkpoint')).num_classes)
-    classes = labels.tolist() if conditional and (labels >= 0).all() else None
+    "As many videos from a run, of the same things; goes on where it stopped."
+    reads = condition_of(run.model(step=options.get('checkpoint')))
+    of = subjects.find(reads)(real, prompts=prompts, captions=captions)
     machine = ('batch', 'progress', 'device')
     what = {k: v for k, v in options.items() if k not in machine}
     what['checkpoint'] = options.get('checkpoint') or run.step
-    name = fingerprint([classes, len(labels), format, what], 12)
-    return sample_to(samples_folder(run)/f'evaluate-{name}', run, len(labels),
-        classes, format=format, **options)
+    name = fingerprint([of, len(real), format, what], 12)
+    return sample_to(samples_folder(run)/f'evaluate-{name}', run, len(real), of,
+        format=format, **options)
 
 # %% ../nbs/library/evaluate.ipynb #7972b771
 def evaluate(
@@ -260,7 +264,8 @@ def evaluate(
     how:str='proportional',
     # Of the metrics, see build_metrics
     weights:str|dict=None, options:dict=None, device:str=None,
-    sampling:dict=None, # Of a run: steps, sampler, guidance, seed, ..., and format
+    # Of a run: steps, sampler, guidance, seed, ..., format; prompts or captions
+    sampling:dict=None,
     **rest, # cache, say, batch, workers, allow_bad, progress: see measure
 )->dict: # Name to Result
     "Two sets of videos, some metrics, one table (Align4Gen, App. A)."
@@ -270,7 +275,7 @@ def evaluate(
     if isinstance(generated, Run):
         against = _real_for(generated, real, n or 2048, interval=interval,
             split=split, seed=seed, how=how, **shape)
-        made = load_clips(_samples_for(generated, against.labels, **sampling or {}),
+        made = load_clips(_samples_for(generated, against, **sampling or {}),
             seed=seed, **shape)
     elif sampling:
         raise ValueError(
@@ -384,6 +389,12 @@ class _Making:
     sampling_seed:int = 0 # Other noise, other videos
     checkpoint:int|None = None # Step; none: the newest
     last_weights:bool = False # The last weights instead of their average (EMA)
+    # For a run that reads prompts: captions in quotes, or one .txt file of captions
+    prompts:list = field(default_factory=list)
+    captions:str = '' # Or a CSV (columns file, caption): each real clip's caption
+    # Embeddings of align4gen_text, where prompts are looked up; '': the run's
+    text:str = ''
+    sd3:str = '' # Folder with SD3's text encoders, for prompts not embedded yet
     format:Literal['npy', 'mp4', 'gif'] = 'npy' # Of the videos kept in the run
 
 # %% ../nbs/library/evaluate.ipynb #646661b4
@@ -416,11 +427,12 @@ class EvalOptions(_Machine, _Making, _Protocol, _Measured):
     def sampling(self)->dict: # Of a run; None for a folder
         "How videos are made."
         if not self.run: return None
+        reading = ('prompts', 'captions', 'text', 'sd3')
         return dict(steps=self.steps, sampler=self.sampler or None,
             guidance=self.guidance, seed=self.sampling_seed,
             checkpoint=self.checkpoint, ema=not self.last_weights,
-            format=self.format,
-            batch=self.batch, progress=not self.quiet)
+            format=self.format, batch=self.batch, progress=not self.quiet) | {
+            k: getattr(self, k) for k in reading if getattr(self, k)}
 
 # %% ../nbs/library/evaluate.ipynb #da2a5ad6
 def _evaluate(
@@ -454,6 +466,7 @@ _examples = ['align4gen_eval --run runs/digits --metrics fvd-mini,is-mini --n 25
         '--weights fvd=vit_g.pth --n 2048',
     'align4gen_eval --generated samples --metrics is --weights is=c3d.pt --options '
         'is.splits=1 is.sha256=HASH',
+    'align4gen_eval --run runs/talks --prompts captions.txt --guidance 7',
     'torchrun --nproc_per_node 8 --no-python -- align4gen_eval --run runs/ucf-xl '
     '...',
     'align4gen_eval --compare baseline.json aligned.json']

@@ -24,6 +24,7 @@ from .config import TrainConfig
 from .data import MovingDigits
 from .files import replace_file
 from .sample import Sampling, conditions
+from .sample_folder import caption_lines, subjects
 from .videodit import Prompt
 from .weights import fetch, fingerprint
 
@@ -814,7 +815,7 @@ def _prompt_reader(
     "How sample finds out what videos should be of."
     table = text or _run_table(sampling.run)
     def read(n, given):
-        if given is None: return None, [None]*n
+        if given is None: return None, ['']*n
         if isinstance(given, str): given = [given]
         captions = given if isinstance(given, (list, tuple)) else []
         if {*map(type, captions)} == {str}:
@@ -828,6 +829,31 @@ def _prompt_reader(
     return read
 
 _registered = conditions.register('prompts', _prompt_reader)
+
+# %% ../nbs/library/prompts.ipynb #55722ef5
+def _prompt_subjects(
+    real, # Clips that videos will be measured against
+    prompts:list=(), # Captions, or one .txt file of them: they take turns
+    captions:str='', # For read_captions: the caption of each real clip
+)->list: # A caption for each video
+    "What evaluate draws from a model that reads prompts; ValueError without any."
+    if bool(prompts) == bool(captions):
+        raise ValueError('this run reads prompts: give --prompts FILE.txt, one '
+            'caption a line, or --captions CSV with the columns file and caption')
+    if captions: return _in_table(_files_of(real), captions)
+    lines = caption_lines([*prompts])
+    return [lines[i % len(lines)] for i in range(len(real))]
+
+# %% ../nbs/library/prompts.ipynb #9e59cb4b
+def _files_of(
+    real, # Clips
+): # With paths and root, as a data set
+    "Where clips lie; ValueError if they are no files."
+    if not real.where:
+        raise ValueError('captions: the real clips are no files; give --prompts')
+    return SimpleNamespace(paths=[path for _, path in real.items], root=real.where)
+
+_subjects = subjects.register('prompts', _prompt_subjects)
 
 # %% ../nbs/library/prompts.ipynb #4466f52b
 class TextToVideo:

@@ -9,6 +9,7 @@ __all__ = ['align4gen_sample', 'sample_to', 'read_samples']
 import json, os, platform, subprocess, warnings
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal
 import numpy as np, torch
@@ -16,6 +17,7 @@ from . import __version__, vae as vaes
 from .commands import Command
 from .files import replace_file, write_json
 from .objectives import samplers
+from .plugins import Registry
 from .run import Run
 from .sample import (Sampling, enlargement, sample, sample_each,
     sampling_bar, save_samples, show_trajectory, show_xts, side_by_side, trajectory)
@@ -39,6 +41,14 @@ def made_with()->dict: # version, commit ('' outside a clone), torch, device
     return dict(version=__version__, commit=commit, torch=torch.__version__,
         device=device)
 
+# %% ../nbs/library/sample_folder.ipynb #836ab0e2
+def _prompts_of(
+    labels:list, # Of the videos: classes, captions, or None
+)->dict: # Empty without captions
+    "Which captions a set was made from; a protocol repeats it."
+    if not labels or not isinstance(labels[0], str): return {}
+    return dict(prompts=f'{len({*labels})} captions, {fingerprint(labels, 12)}')
+
 # %% ../nbs/library/sample_folder.ipynb #385ecf6b
 def manifest(
     s:Sampling, # What is the same for all of them
@@ -56,7 +66,7 @@ def manifest(
         vae=vae, objective=repr(s.objective), sampler=s.sampler, steps=s.steps,
         guidance=s.guidance, seed=s.seed, precision=s.precision,
         frames=s.frames or s.shape[0], fps=fps, made_with=[made_with()],
-        n=len(names), files=dict(zip(names, labels)))
+        n=len(names), **_prompts_of(labels), files=dict(zip(names, labels)))
 
 # %% ../nbs/library/sample_folder.ipynb #2ce5134e
 def manifest_differences(
@@ -64,7 +74,7 @@ def manifest_differences(
     wanted:dict, # What is asked for
 )->list: # What differs, one str each; more videos of the same kind are no difference
     "Why a folder holds other videos than those asked for."
-    free = ('run', 'made_with', 'n', 'files')
+    free = ('run', 'made_with', 'n', 'prompts', 'files')
     odd = [f'{k}: {there.get(k)} there, {wanted[k]} asked' for k in wanted
         if k not in free and there.get(k) != wanted[k]]
     old, new = there['files'], wanted['files']
@@ -243,7 +253,7 @@ def save_side_by_side(
     return files
 
 # %% ../nbs/library/sample_folder.ipynb #c2ac10e3
-def _captions(
+def caption_lines(
     prompts:list, # Captions, or the name of one .txt file
 )->list: # Captions
     "The lines of a file of captions; ValueError if there are none."
@@ -255,6 +265,25 @@ def _captions(
     lines = [l for l in lines if l]
     if not lines: raise ValueError(f'--prompts {file} holds no caption: one a line')
     return lines
+
+# %% ../nbs/library/sample_folder.ipynb #852465cf
+subjects = Registry('condition')
+
+# %% ../nbs/library/sample_folder.ipynb #9998a1b3
+def _class_subjects(
+    conditional:bool, # Does the model read classes?
+    real, # Clips that videos will be measured against
+    **asked, # prompts, captions: for models that read them
+)->list|None: # A class for each video
+    "The real clips' classes; None where there are none to read."
+    if any(asked.values()):
+        raise ValueError(f"{' and '.join(k for k in asked if asked[k])} are for a "
+            'run that reads prompts, and this one does not: leave them out')
+    known = conditional and (real.labels >= 0).all()
+    return real.labels.tolist() if known else None
+
+for _name in ('classes', ''):
+    subjects.register(_name, partial(_class_subjects, bool(_name)))
 
 # %% ../nbs/library/sample_folder.ipynb #add16c05
 def _class_numbers(
@@ -321,7 +350,7 @@ class SampleOptions(_Output, _Sampler, _Videos):
         "What the videos should be of; settles n. ValueError if options disagree."
         if self.classes and self.prompts:
             raise ValueError('classes or prompts: a model reads one of them')
-        captions = _captions(self.prompts)
+        captions = caption_lines(self.prompts)
         if self.n is None: self.n = len(captions) or 20
         if self.n < 1 or self.steps < 1:
             raise ValueError(
