@@ -14,6 +14,7 @@ The frame VAE is the shipped one: it is convolutional, so larger frames only nee
 Every part that is finished lies in --runs and is not done again; a run that was stopped goes on. One thread.
 """
 import argparse, json, time
+from itertools import product
 from pathlib import Path
 import torch, torch.nn as nn, torch.nn.functional as F
 from align4gen import encoders, vae
@@ -32,7 +33,7 @@ from align4gen.weights import load_weights, ship
 
 here = Path(__file__).resolve().parents[1]
 worlds = {'24': dict(size=24), '32': dict(size=32)}
-columns = ('world', 'arm', 'seed', 'step', 'denoise', 'accuracy', 'frechet', 'n', 'hours')
+columns = ('world', 'arm', 'seed', 'step', 'denoise', 'accuracy', 'frechet', 'n')
 arms = dict(baseline=dict(gamma=0., teachers=''),
     semantic=dict(gamma=2., teachers='pilot_infonce'))
 
@@ -156,14 +157,17 @@ def register(size):
 def one_arm(runs, world, arm, seed, size, steps, every):
     name, folder = f'{world}-{arm}-{seed}', runs/f'{world}-{arm}-{seed}'
     if (folder/'config.json').exists():
-        return Run(folder) if Run(folder).step == steps else train(resume=folder, progress=False)
+        config = json.loads((folder/'config.json').read_text())
+        # the rate is constant, so a finished run may simply go on
+        if config['steps'] < steps: write_json(folder/'config.json', config | dict(steps=steps))
+        return Run(folder) if Run(folder).step >= steps else train(resume=folder, progress=False)
     return train('digits', progress=False, out=str(runs), name=name, resolution=size, seed=seed,
         vae='pilot', weights=f'pilot_infonce={runs}/infonce-{size}.safetensors', steps=steps,
         schedule='constant', lr=1.5e-3, ema=.995, checkpoint_every=every, keep=10_000,
         sample_every=0, judge='', **arms[arm])
 
 
-def measure(run, reader, real, n, frames_steps=20):
+def measure(run, reader, real, n, nfe=20):
     "Rows of the checkpoints that were not measured before."
     table = run.path.with_suffix('.csv')
     rows = read_table(table) if table.exists() else []
@@ -172,14 +176,14 @@ def measure(run, reader, real, n, frames_steps=20):
         step = int(checkpoint.name[5:])
         if step in [r['step'] for r in rows]: continue
         with autocast(run.config.precision):
-            video = sample(run.model(step=step), n, labels, steps=frames_steps, vae=run.vae,
+            video = sample(run.model(step=step), n, labels, steps=nfe, vae=run.vae,
                 objective=run.objective, seed=1234, batch=100, progress=False)
         found, read = reader.clips(video)
         late = [d for s, d in zip(run.log['step'], log['denoise']) if step-100 < s <= step]
         world, arm, seed = run.path.name.split('-')
         rows.append(dict(world=world, arm=arm, seed=seed, step=step, n=n,
             denoise=round(sum(late)/len(late), 4), frechet=round(frechet_distance(found, real), 3),
-            accuracy=round((read == labels).float().mean().item(), 4), hours=''))
+            accuracy=round((read == labels).float().mean().item(), 4)))
         print(rows[-1], flush=True)
         write_table(table, rows, columns)
     return rows
@@ -197,7 +201,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument('--worlds', default=','.join(worlds), help='names, separated by commas')
     p.add_argument('--arms', default=','.join(arms))
-    p.add_argument('--steps', type=int, default=2400)
+    p.add_argument('--steps', default='1200,2400', help='all arms to the first, then to the next')
     p.add_argument('--every', type=int, default=300)
     p.add_argument('--n', type=int, default=200, help='clips generated at every checkpoint')
     p.add_argument('--runs', type=Path, default=Path('runs/pilots'))
@@ -215,8 +219,8 @@ def main():
         print(f'vae {size}: psnr', psnr_of, flush=True)
         print(f'teacher {size}: k-NN', teacher(a.runs, size)[1]['knn'], flush=True)
         register(size)
-        for arm in a.arms.split(','):
-            measure(one_arm(a.runs, world, arm, 0, size, a.steps, a.every), reader, real, a.n)
+        for steps, arm in product(map(int, a.steps.split(',')), a.arms.split(',')):
+            measure(one_arm(a.runs, world, arm, 0, size, steps, a.every), reader, real, a.n)
             record(a.runs, a.out, 'python benchmarks/pilots.py --worlds ' + a.worlds)
 
 
