@@ -124,10 +124,6 @@ def check_vdit(
         raise ValueError(
             f"judge={c.judge!r} reads Moving Digits only: leave it empty "
             f"('') for data={c.data!r}")
-    if c.cache and c.vae == 'dpvae' and teacher_names(c):
-        raise ValueError(
-            "vae=dpvae: a cache holds teachers' features of every frame, "
-            'and a latent here holds several frames; leave cache empty')
     if c.eval_every and not c.root and c.data != 'digits':
         raise ValueError(
             'eval_every needs root: held-out clips are read from the data '

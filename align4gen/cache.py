@@ -19,9 +19,11 @@ from tqdm.auto import tqdm
 from . import datasets, encoders, vae
 from .align import match_grid
 from .commands import Command
+from .containers import decoder
 from .files import replace_file, write_json
 from .shards import fetch_cache, is_url, pack, read_index, read_tensors
 from .shards import shard_index, verify, write_shard
+from .video import frame_files
 from .weights import choose_weights, fingerprint
 
 # %% ../nbs/library/cache.ipynb #7b7f0948
@@ -52,6 +54,17 @@ def to_storage(
         raise ValueError(f'{k} is {why}')
     return small
 
+# %% ../nbs/library/cache.ipynb #0de05d8c
+def match_time(
+    features:torch.Tensor, # b t n d
+    every:int, # Frames to a latent
+)->torch.Tensor: # b ceil(t/every) n d
+    """One feature per latent: the mean over its frames; the last group may be
+    shorter."""
+    if every == 1 or features.shape[1] == 1: return features
+    groups = features.split(every, 1)
+    return torch.stack([g.float().mean(1).to(features.dtype) for g in groups], 1)
+
 # %% ../nbs/library/cache.ipynb #8763c5db
 @torch.no_grad()
 def encode_clips(
@@ -66,7 +79,8 @@ def encode_clips(
     found = dict(mean=mean, std=std) if std.any() else dict(mean=mean)
     for t in teachers:
         own = t.grid(*video.shape[-2:])
-        found[f'features.{t.name}'] = match_grid(t(video), own, grid or own)
+        tokens = match_time(t(video), coder.temporal_stride)
+        found[f'features.{t.name}'] = match_grid(tokens, own, grid or own)
     small = to_storage(found, dtype)
     return [dict(zip(small, values)) for values in zip(*small.values())]
 
@@ -148,19 +162,42 @@ def _listing(dataset):
     numbers = [int(l) for l in labels] if labels is not None else []
     return fingerprint([names, numbers])
 
+# %% ../nbs/library/cache.ipynb #8fc2046b
+def _sample_of(path, piece=2**14):
+    "The length of a file and a hash of three pieces of it; None if it is not there."
+    try:
+        with open(path, 'rb') as f:
+            size, found = f.seek(0, os.SEEK_END), b''
+            for at in (0, size//2, size - piece):
+                f.seek(max(0, at))
+                found += f.read(piece)
+        return size, fingerprint(found.hex())
+    except OSError: return None
+
+# %% ../nbs/library/cache.ipynb #3a4e8729
+def _contents(paths):
+    "A fingerprint of what is in files; of folders, in their first and last image."
+    found = []
+    for path in paths:
+        files = frame_files(path) if Path(path).is_dir() else [path]
+        sizes = [os.path.getsize(f) for f in files[1:-1]]
+        found.append([sizes, *map(_sample_of, dict.fromkeys(files[:1] + files[-1:]))])
+    return fingerprint(found)
+
 # %% ../nbs/library/cache.ipynb #6b606e05
 def describe_data(
     dataset:Dataset, # Map-style: ds[i, draw] -> dict(video, label, index, bad)
     **more, # Added, or put in place of what was found
 )->dict: # For the manifest
     """What a data set says about itself: name, split, clip settings, classes, and
-    a fingerprint of its list of files."""
+    fingerprints of its list of files and of what is in them."""
     facts = dict(name=type(dataset).__name__)
-    for k in ('name', 'split', 'interval', 'flip', 'seed', 'background'):
+    for k in ('name', 'split', 'interval', 'fps', 'flip', 'seed', 'background'):
         value = getattr(dataset, k, None)
         if isinstance(value, (str, int, float)): facts[k] = value
     facts |= dict(videos=len(dataset), files=_listing(dataset),
         classes=[*(getattr(dataset, 'classes', None) or [])])
+    if paths := getattr(dataset, 'paths', None): facts['contents'] = _contents(paths)
     return facts | {k: v for k, v in more.items() if v is not None}
 
 # %% ../nbs/library/cache.ipynb #ca2a77ee
@@ -182,6 +219,7 @@ def describe_models(
     "Names, weights and preprocessing of the frozen networks."
     facts = dict(name=spec.vae, sha256=fingerprint(coder), channels=coder.channels,
         stride=coder.stride, latents='posterior mean and std, scaled')
+    if coder.temporal_stride > 1: facts['frames_a_latent'] = coder.temporal_stride
     return dict(vae=facts, dtype=spec.dtype, precision=spec.precision,
         teachers=[_describe_teacher(t, spec.grid, size) for t in teachers])
 
@@ -368,6 +406,21 @@ def flatten(
     for key, part in parts: found |= flatten(part, f'{name}.{key}'.lstrip('.'))
     return found
 
+# %% ../nbs/library/cache.ipynb #6ecfc99f
+# what it means if one of these differs
+changes = dict(files='files were added, removed or renamed since',
+    contents='a file was replaced since')
+# caches of earlier versions do not say these
+_later = 'data.contents', *(f'versions.{k}' for k in ('av', 'ffmpeg', 'pillow'))
+
+def _not_another_cache(folder, old, new, wrong):
+    "ValueError unless nothing is wrong."
+    if not wrong: return
+    why = changes.get(wrong[0].removeprefix('data.'))
+    raise ValueError(f'{folder} holds another cache: {wrong[0]} is '
+        f'{old.get(wrong[0])!r} there, {new.get(wrong[0])!r} is wanted'
+        + f' ({why})' * bool(why) + '. Give another folder, or delete this one')
+
 # %% ../nbs/library/cache.ipynb #165dbb51
 def agree_on_manifest(
     folder:Path, # Of the cache
@@ -379,16 +432,13 @@ def agree_on_manifest(
     if not path.exists(): write_json(path, asked)
     there = json.loads(path.read_text())
     old, new = flatten(there), flatten(asked)
+    for k in _later: old.setdefault(k, new.get(k))
     odd = [k for k in new | old if old.get(k) != new.get(k)]
-    wrong = [k for k in odd if not k.startswith('versions')]
-    if wrong:
-        raise ValueError(
-            f'{folder} holds another cache: {wrong[0]} is {old.get(wrong[0])!r} '
-            f'there, {new.get(wrong[0])!r} is wanted. Give another folder, or '
-            'delete this one')
+    versions = [k for k in odd if k.startswith('versions')]
+    _not_another_cache(folder, old, new, [k for k in odd if k not in versions])
     if odd:
-        changes = ', '.join(f'{k[9:]} {old.get(k)}, now {new.get(k)}' for k in odd)
-        warnings.warn(f'{folder} was begun with other versions: {changes}')
+        changed = ', '.join(f'{k[9:]} {old.get(k)}, now {new.get(k)}' for k in odd)
+        warnings.warn(f'{folder} was begun with other versions: {changed}')
     return there
 
 # %% ../nbs/library/cache.ipynb #5ef086a1
@@ -412,7 +462,7 @@ def check_manifest(
     manifest:dict, # From manifest.json
     hashes:dict=None, # name -> fingerprint of its weights
     # vae, teachers (all must be there), frames, resolution, grid, data, split,
-    # interval, dtype, clips; None: any
+    # interval, fps, flip, background, dtype, clips; None: any
     **wanted,
 ):
     """ValueError unless a cache holds what a run wants; it names the field, what
@@ -420,7 +470,8 @@ def check_manifest(
     m, data = manifest, manifest['data']
     there = dict(vae=m['vae']['name'], data=data['name'], dtype=m['dtype'],
         clips=m['clips'], teachers=[t['name'] for t in m['teachers']], grid=None)
-    there |= {k: data.get(k) for k in ('frames', 'resolution', 'split', 'interval')}
+    there |= {k: data.get(k) for k in ('frames', 'resolution', 'split', 'interval',
+        'flip', 'background')} | dict(fps=data.get('fps', 0))
     _check_hashes(m, hashes or {})
     for k, want in json.loads(json.dumps(wanted)).items():
         if k not in there:
@@ -507,7 +558,7 @@ def _make_plan(dataset, folder, spec, found, models, clips, shard_clips, data):
         draws=list(range(clips)), samples=plan.samples, shards=plan.shards,
         shard_clips=plan.shard_clips, batch=spec.batch,
         positions='sample j: video j % videos, draw j // videos, shard j % shards',
-        versions={k: version(k) for k in libraries})
+        versions={k: version(k) for k in libraries} | decoder())
 
 # %% ../nbs/library/cache.ipynb #ade0edd4
 def _make_missing(dataset, folder, plan, todo, spec, models, device, workers, jobs,
@@ -631,6 +682,19 @@ class CachedClips(Dataset):
             self._length[i].item(), names.__contains__)
         return _as_item(tensors, self.teachers, self.labels[i], self.index[i])
 
+# %% ../nbs/library/cache.ipynb #6f0d9080
+def check_times(
+    cached:CachedClips,
+):
+    "ValueError unless every latent has its feature; an early version stored others."
+    first = cached[0]
+    n = len(first['mean'])
+    for name, features in zip(cached.teachers, first['features']):
+        if len(features) in (1, n): continue
+        raise ValueError(f'the cache does not fit: features of {name} are for '
+            f'{len(features)} frames, and a clip has {n} latents. Make another with '
+            'align4gen_cache')
+
 # %% ../nbs/library/cache.ipynb #d09fa9bb
 def collate(
     items:list, # From CachedClips
@@ -692,6 +756,7 @@ def _cache(
     out:str|None=None, # Folder of the cache; none: cache/NAME
     frames:int|None=None, # In a clip; none: 6 for digits, else 16
     interval:int=3, # Frames of the video per frame of the clip
+    fps:float=0., # Frames a second of the video (nearest in time); 0: as stored
     resolution:int|None=None, # Side of a frame; none: 16 for digits, else 256
     videos:int=4096, # How many, for digits
     flip:bool|None=None, # Random flips, part of a draw; auto: as in the papers
@@ -722,8 +787,7 @@ def _cache(
     spec = _spec_of(data, vae, teachers, weights, grid, dtype, precision, batch,
         device)
     source = datasets.load(data, root, split, frames, interval, resolution, flip,
-        seed,
-        clips=videos)
+        seed, videos, fps=fps)
     folder, still = Path(out or f'cache/{data}'), data in ('digits', 'images')
     facts = dict(name=data, split=split, interval=None if still else interval)
     try:
@@ -741,8 +805,8 @@ align4gen_cache = Command(_cache, 'align4gen_cache',
     'align4gen_cache --data ucf101 --root UCF-101 --weights hub '
         '--grid 16x16 --clips 4'],
     first=['data', 'root', 'out', 'clips', 'grid', 'weights', 'dry_run'],
-    groups={'Clips': ['split', 'frames', 'interval', 'resolution', 'videos', 'flip',
-        'seed'], 'Networks': ['vae', 'teachers', 'dtype', 'precision', 'batch'],
+    groups={'Clips': ['split', 'frames', 'interval', 'fps', 'resolution', 'videos',
+        'flip', 'seed'], 'Networks': ['vae', 'teachers', 'dtype', 'precision', 'batch'],
         'Machines': ['device', 'workers', 'jobs', 'rank', 'world']},
     names=dict(data=datasets.data_sets.names, vae=vae.registry.names,
         teachers=encoders.registry.names))

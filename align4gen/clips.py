@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 import numpy as np, torch
 from . import datasets
-from .containers import BadVideo
+from .containers import BadVideo, decoder
 from .data import MovingDigits
 from .datasets import ClipDataset, chances, fit_frames
 from .video import frame_indices, read_clip, to_float, video_suffixes
@@ -95,8 +95,10 @@ def _read_npy(
     frames:int, # In a clip
     interval:int, # From one to the next
     at:float, # Where the window lies
+    fps:float=None, # None: an array has no rate
 )->torch.Tensor: # uint8 t 3 h w
     "A clip out of an .npy file, which holds exactly what was made."
+    if fps: raise BadVideo(path, 'an array has no frame rate: leave fps out')
     try: video = np.load(path, mmap_mode='r', allow_pickle=False)
     except (ValueError, OSError, EOFError) as e:
         raise BadVideo(path, 'no array of numbers that NumPy reads') from e
@@ -115,11 +117,12 @@ def _read_window(
     resolution:int, # Side of a frame, pixels
     seed:int, # Of the windows
     same:bool=False, # The frames should have this side already
+    fps:float=None, # Frames a second, of which interval counts; None: as stored
 )->torch.Tensor: # float t 3 h w in [-1, 1]; BadVideo, with a reason
     "One clip of one file, the same as a ClipDataset without flips would give."
     i, path = item
     read = _read_npy if Path(path).suffix == '.npy' else read_clip
-    video = read(path, frames, interval, chances(seed, i)[0])
+    video = read(path, frames, interval, chances(seed, i)[0], fps)
     side = min(video.shape[-2:])
     if same and side != resolution:
         raise BadVideo(path,
@@ -140,6 +143,12 @@ def _native_side(
         except BadVideo as e: bad = e
     raise ValueError(f'no video could be read: {bad}')
 
+# %% ../nbs/library/clips.ipynb #76029cd8
+def decoded_by()->str:
+    "What turned files into pixels, for a protocol."
+    d = decoder()
+    return f"PyAV {d['av']} (FFmpeg {d['ffmpeg']}), Pillow {d['pillow']}"
+
 # %% ../nbs/library/clips.ipynb #d40d5ef9
 def file_clips(
     paths:list, # Files, or folders of frames
@@ -150,6 +159,7 @@ def file_clips(
     # Side of a frame, pixels; None: the first file's, which all must have
     resolution:int=None,
     seed:int=0, # Of the windows
+    fps:float=None, # Frames a second, of which interval counts; None: as stored
     **facts, # data, split
 )->Clips:
     "Clips of files, one of each."
@@ -157,10 +167,11 @@ def file_clips(
     names = [Path(p).relative_to(root).as_posix() if Path(p).is_relative_to(root)
         else str(p) for p in paths]
     facts = dict(data=Path(root).resolve().name, split=None) | facts
-    facts |= dict(stride=interval, crop=_crop, seed=seed)
+    facts |= dict(stride=interval, crop=_crop, seed=seed, decoder=decoded_by())
+    rate = dict(fps=fps) if fps else {}
     read = partial(_read_window, frames=frames, interval=interval,
-        resolution=resolution, seed=seed, same=same)
-    return Clips(read, [*enumerate(map(str, paths))], labels, facts, names,
+        resolution=resolution, seed=seed, same=same, **rate)
+    return Clips(read, [*enumerate(map(str, paths))], labels, facts | rate, names,
         str(root))
 
 # %% ../nbs/library/clips.ipynb #bc43a9b4
@@ -236,14 +247,17 @@ def folder_clips(
     interval:int=1, # From one to the next; samples with a manifest always have 1
     resolution:int=None, # Side of a frame; None: as they are
     seed:int=0, # Of the windows
+    # Frames a second, of which interval counts; samples with a manifest: as stored
+    fps:float=None,
 )->Clips:
     "Any folder of videos."
     folder = Path(folder)
     made = _read_manifest(folder) if folder.is_dir() else {}
     if not made:
         paths, top = _find_videos(folder, split)
+        if frames != 1: datasets.check_rates(paths, fps, str(folder))
         return file_clips(paths, _folder_labels(paths, top), folder, frames or 16,
-            interval, resolution, seed, split=split)
+            interval, resolution, seed, fps, split=split)
     files = made.pop('files')
     labels = torch.tensor([c if isinstance(c, int) else -1 for c in files.values()])
     clips = file_clips([folder/f for f in files], labels, folder,
@@ -295,12 +309,13 @@ def dataset_clips(
     interval:int=3, # From one to the next
     resolution:int=256, # Side of a frame, pixels
     seed:int=0, # Of the windows
+    fps:float=None, # Frames a second, of which interval counts; None: as stored
 )->Clips:
     "One clip of each file of a data set on disk, never mirrored."
     found = datasets.load(name, root, split, frames, interval, resolution,
-        flip=False, seed=seed)
+        flip=False, seed=seed, fps=fps)
     return file_clips(found.paths, found.labels, Path(root), found.frames, interval,
-        resolution, seed, data=name, split=split)
+        resolution, seed, found.fps, data=name, split=split)
 
 # %% ../nbs/library/clips.ipynb #2e21ba4a
 def ucf101_clips(
@@ -343,7 +358,7 @@ def _in_memory(
     if isinstance(what, ClipDataset):
         root = os.path.commonpath([p.parent for p in what.paths])
         return file_clips(what.paths, what.labels, Path(root), what.frames,
-            what.interval, what.resolution, what.seed, data=what.title)
+            what.interval, what.resolution, what.seed, what.fps, data=what.title)
 
 # %% ../nbs/library/clips.ipynb #626d3b5c
 def load_clips(
@@ -360,13 +375,14 @@ def load_clips(
     resolution:int=None,
     seed:int=0, # Of windows and choice
     how:str='proportional', # How to choose n of them: 'proportional' or 'first'
+    fps:float=None, # Frames a second, of which interval counts; None: as stored
 )->Clips:
     "Clips from anything that holds some; ValueError names what is wrong."
     at_least_one(n=n, frames=frames, interval=interval, resolution=resolution)
     found = _in_memory(what)
     if found is not None: return found.choose(n, how, seed)
     given = dict(split=split, frames=frames, interval=interval,
-        resolution=resolution)
+        resolution=resolution, fps=fps or None)
     given = {k: v for k, v in given.items() if v is not None}
     name, _, root = str(what).partition(':')
     if name == 'digits' and not root:
@@ -439,8 +455,8 @@ def how_made(
     if m:
         return (f"{m['sampler']} {m['steps']}, guidance {m['guidance']:g}, seed "
             f"{m['seed']}, {m['precision']}, {m['format']}")
-    return ', '.join(f'{k} {clips.facts[k]}' for k in ('stride', 'seed')
-        if clips.facts.get(k) is not None)
+    return ', '.join(f'{k} {clips.facts[k]}' for k in ('stride', 'seed', 'fps',
+        'decoder') if clips.facts.get(k) is not None)
 
 # %% ../nbs/library/clips.ipynb #b345b631
 def _as_list(items): return items

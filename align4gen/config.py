@@ -45,6 +45,8 @@ class Data:
     clips:int=number(4096, low=0)
     frames:int=number(6, low=1) # Frames in a clip
     interval:int=number(3, low=1) # Frames of a video from one of a clip to the next
+    # Frames a second of a video, nearest in time, before interval counts; 0: its own
+    fps:float=number(0., low=0)
     # Side of a frame, pixels (Moving Digits: 16 to 64)
     resolution:int=number(16, low=1)
     # Mirror half of the clips; None: as the data set's protocol does
@@ -347,7 +349,8 @@ def read_config(
     load_plugins(given.pop('plugins', []))
     kind = kinds.find(kind_of(given))
     known = [f.name for f in fields(kind)]
-    given = migrate(given, known)
+    # a field that came later, at what it was before
+    given = migrate(given, known) | {k: given.get(k, 0.) for k in ('fps',) if k in known}
     if hasattr(kind, 'migrate'): given = kind.migrate(given)
     given.pop('kind', None)
     if unknown := [k for k in given if k not in known]:

@@ -6,7 +6,7 @@
 __all__ = ['BadVideo']
 
 # %% ../nbs/library/containers.ipynb #70a7ec81
-import os, re
+import os, re, warnings
 import numpy as np
 from collections import namedtuple
 from contextlib import contextmanager
@@ -155,7 +155,17 @@ def missing_part(
     if end > size: return f'truncated: {size:,} of at least {end:,} bytes'
     return lacks
 
+# %% ../nbs/library/containers.ipynb #9c9d2379
+def is_hdr(
+    stream, # As PyAV gives it
+)->bool:
+    "Are its tones PQ or HLG, the two curves of HDR?"
+    return stream.codec_context.color_trc in (16, 18)
+
 # %% ../nbs/library/containers.ipynb #50936efd
+_hdr = ('HDR videos (PQ or HLG) are read as if they were not, without tone mapping: '
+    'their colours look pale')
+
 @contextmanager
 def open_stream(
     path:str|Path, # A video file
@@ -172,7 +182,15 @@ def open_stream(
         if found[0].codec_context is None:
             raise BadVideo(path, 'a codec that this build of FFmpeg does not know')
         found[0].codec_context.thread_count = 1
+        if is_hdr(found[0]): warnings.warn(_hdr)
         yield file, found[0]
+
+# %% ../nbs/library/containers.ipynb #c0a182b3
+def decoder()->dict: # av, ffmpeg, pillow
+    "The versions of what turns files into pixels."
+    import av, PIL
+    return dict(av=av.__version__, ffmpeg=av.ffmpeg_version_info,
+        pillow=PIL.__version__)
 
 # %% ../nbs/library/containers.ipynb #73cedee7
 def picture_types(
@@ -264,30 +282,49 @@ def _check_promise(path, file, stream, packets):
             'that its header promises')
 
 # %% ../nbs/library/containers.ipynb #b69d3f4f
+def read_packets(
+    path:str|Path, # A video file
+    file, # From open_stream
+    stream, # Likewise
+)->list: # Of Packets; BadVideo if some are missing
+    "Walk over the packets and keep none of their bytes."
+    codec, packets, empty = stream.codec_context.codec.name, [], 0
+    for p in file.demux(stream):
+        if p.size: packets.append(read_packet(p, codec))
+        # the last packet is empty and has no time: it only says, the end
+        elif p.dts is not None: empty += 1
+    if not packets: raise BadVideo(path, 'no frames')
+    _check_promise(path, file, stream, len(packets) + empty)
+    return packets
+
+# %% ../nbs/library/containers.ipynb #64831d08
 # frames; their time stamps in the order shown, or None; (pts, where to seek) of key
-# frames
-Contents = namedtuple('Contents', 'count times keys')
+# frames; seconds of a time stamp's unit; frames a second on average
+Contents = namedtuple('Contents', 'count times keys unit rate')
 
 def list_contents(
     path:str|Path, # A video file
 )->Contents: # BadVideo if frames are missing
     "Walk over the packets, decode nothing unless their order is in doubt."
     with open_stream(path) as (file, stream):
-        codec, container = stream.codec_context.codec, file.format.name
-        # the last packet is empty and has no time: it only says, the end
-        every = [p for p in file.demux(stream)
-            if p.size or p.dts is not None]
-        packets = [read_packet(p, codec.name) for p in every if p.size]
-        if not packets: raise BadVideo(path, 'no frames')
-        _check_promise(path, file, stream, len(every))
-    if not times_proven(packets, codec, container):
-        return Contents(count_frames(path), None, None)
+        packets = read_packets(path, file, stream)
+        proven = times_proven(packets, stream.codec_context.codec, file.format.name)
+        clock = float(stream.time_base or 0), float(stream.average_rate or 0)
+    if not proven: return Contents(count_frames(path), None, None, *clock)
     places = [(p.pts, p.pts if p.dts is None else p.dts) for p in packets]
     keys = sorted(place for p, place in zip(packets, places) if p.key)
-    shown = [p for p in packets
-        if p.pictures and not p.discard]
-    times = sorted(p.pts for p in shown)
-    return Contents(len(times), np.array(times), keys)
+    times = sorted(p.pts for p in packets if p.pictures and not p.discard)
+    return Contents(len(times), np.array(times), keys, *clock)
+
+# %% ../nbs/library/containers.ipynb #93eadfec
+def frame_seconds(
+    contents:Contents,
+)->np.ndarray: # float64, rising from 0
+    "When each frame is shown; without time stamps, by the average rate."
+    if contents.times is not None:
+        return (contents.times - contents.times[0]) * contents.unit
+    if contents.rate: return np.arange(contents.count) / contents.rate
+    raise ValueError('it does not say how many frames a second it has')
 
 # %% ../nbs/library/containers.ipynb #103acf90
 def over_white(
@@ -381,7 +418,7 @@ def decode_all(
     if not found or want is not None and len(found) < len(want):
         raise BadVideo(path, f'truncated: frame {max(want or [0])} is wanted, '
             f'{i + 1} decode')
-    return [found[i] for i in sorted(found)]
+    return [found[i] for i in (sorted(found) if want is None else indices.tolist())]
 
 # %% ../nbs/library/containers.ipynb #99032bbf
 def _decode_needed(file, stream, want):

@@ -12,7 +12,7 @@ from collections import namedtuple
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from .containers import BadVideo
+from .containers import BadVideo, is_hdr, open_stream
 from .data import clip_numbers, digit_images, draw_clips, random_numbers
 from .data import render_clips
 from .plugins import Registry
@@ -94,10 +94,12 @@ class ClipDataset(torch.utils.data.Dataset):
         left_out:list=(),
         title:str='clips', # What it calls itself
         root:str|Path=None, # The folder that files are named from, for captions
+        fps:float=None, # Frames a second, of which interval counts; None: as stored
     ):
         _check_counts(frames=frames, interval=interval, resolution=resolution)
         self.frames, self.interval, self.resolution = frames, interval, resolution
         self.flip, self.seed, self.title, self.root = bool(flip), seed, title, root
+        self.fps = fps or None
         self.paths, self.classes = [Path(p) for p in paths], [*classes]
         self.left_out, self.labels = ([*left_out], _numbers(names, classes,
             len(paths)))
@@ -108,7 +110,8 @@ class ClipDataset(torch.utils.data.Dataset):
     def clip(self, i:int, draw:int=0)->torch.Tensor: # float32 t 3 h w in [-1, 1]
         "One clip; BadVideo if the file gives none."
         window, flip = chances(self.seed, i, draw)[:2]
-        video = read_clip(self.paths[i], self.frames, self.interval, window)
+        video = read_clip(self.paths[i], self.frames, self.interval, window,
+            self.fps)
         video = fit_frames(video, self.resolution)
         return video.flip(-1) if self.flip and flip < .5 else video
     def __getitem__(self, key)->dict: # video, label, index, bad
@@ -140,8 +143,9 @@ def _in_words(ds):
     "What a data set says of itself."
     flips = 'flips' if ds.flip else 'no flips'
     lost = f', {len(ds.left_out):,} left out' if ds.left_out else ''
+    rate = f' of {ds.fps:g} frames a second' if getattr(ds, 'fps', None) else ''
     return (f'{ds.title}: {len(ds):,} clips, {ds.num_classes or "no"} classes, '
-        f'{ds.frames} frames at interval {ds.interval}, {ds.resolution} px, '
+        f'{ds.frames} frames at interval {ds.interval}{rate}, {ds.resolution} px, '
         f'{flips}{lost}')
 
 # %% ../nbs/library/datasets.ipynb #078773e2
@@ -284,6 +288,10 @@ def walk(
     return sorted(good, key=by_number), [(str(p),
         'not of a known kind, by its name')
         for p in stray]
+
+# %% ../nbs/library/datasets.ipynb #1bf7d532
+# what FFmpeg opens; Pillow opens the others
+_streams = video_suffixes - {'.gif', '.apng'}
 
 # %% ../nbs/library/datasets.ipynb #95979c1a
 _may_move = {'.png', '.webp', '.avif'}
@@ -499,6 +507,43 @@ def _warn_left_out(title, found, root):
         told.append(f'{lost:,} files left out: {kinds}')
     if told: warnings.warn(f"{title}: {'. '.join(told)}", stacklevel=4)
 
+# %% ../nbs/library/datasets.ipynb #565f5d54
+def look(
+    paths:list, # Files; folders of frames have no rate
+    most:int=64, # Look at so many, evenly spaced
+)->dict: # Path to (frames a second, HDR?); files that do not open are left out
+    "The frame rates of some files, from their headers."
+    files, found = [p for p in paths if Path(p).suffix.lower() in _streams], {}
+    for i in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int):
+        try:
+            with warnings.catch_warnings(action='ignore'):
+                with open_stream(files[i]) as (_, stream):
+                    found[files[i]] = float(stream.average_rate or 0), is_hdr(stream)
+        except (BadVideo, OSError, ValueError): continue
+    return found
+
+# %% ../nbs/library/datasets.ipynb #e14d8d12
+def check_rates(
+    paths:list, # Files, or folders of frames
+    fps:float=None, # The rate that clips are brought to; None: none
+    title:str='clips', # Of the data set
+):
+    "A warning for mixed frame rates and for HDR; ValueError if fps cannot be."
+    if fps and any(Path(p).is_dir() for p in paths):
+        raise ValueError(f'fps={fps:g}: {title} has folders of frames, which do not '
+            'say how many a second they have: leave fps out')
+    found = look(paths)
+    rates = {r: p for p, (r, _) in found.items() if r}
+    if not fps and rates and max(rates) > 1.5*min(rates):
+        low, high = ((f'{r:.3g} frames a second ({Path(rates[r]).name})')
+            for r in (min(rates), max(rates)))
+        warnings.warn(f'{title}: rates differ, from {low} to {high}, so one interval '
+            'means several times: give fps', stacklevel=4)
+    hdr = [p for p, (_, h) in found.items() if h]
+    if hdr:
+        warnings.warn(f'{title}: {len(hdr)} of {len(found)} files looked at are HDR '
+            f'and are read without tone mapping ({Path(hdr[0]).name})', stacklevel=4)
+
 # %% ../nbs/library/datasets.ipynb #361539c5
 @dataclass
 class FileClips:
@@ -509,18 +554,19 @@ class FileClips:
     frames:int=16 # In a clip; 1: a data set of images
     needs_root:bool=True # It lies in a folder
     def __call__(self, root, split='train', frames=None, interval=3, resolution=256,
-            flip=None, seed=0, **unused)->ClipDataset:
+            flip=None, seed=0, fps=None, **unused)->ClipDataset:
         "Clips of the files below root; ValueError if there are none."
         root, frames = Path(root), frames or self.frames
-        if self.frames == 1: frames = 1
+        if self.frames == 1: frames, fps = 1, None
         if not root.exists(): raise ValueError(f'{self.name}: there is no {root}')
         found, title = self.listing(root, split, frames), f'{self.name} {split}'
         if not found.paths: raise ValueError(_nothing(title, root, found.left_out))
         _warn_left_out(title, found, root)
+        if frames > 1: check_rates(found.paths, fps, title)
         return ClipDataset(found.paths, found.names, found.classes, frames,
             interval,
             resolution, self.flips if flip is None else flip, seed, found.left_out,
-            title, root.parent if root.is_file() else root)
+            title, root.parent if root.is_file() else root, fps)
 
 # %% ../nbs/library/datasets.ipynb #0d1190db
 def _nothing(title, root, left_out):
@@ -603,6 +649,7 @@ def load(
     seed:int=0, # Of windows and flips
     clips:int=None, # Digits: how many; None: 4,096
     background:str=None, # Digits: 'photo' or 'plain'
+    fps:float=None, # Frames a second of the clips; None: as stored
 # ClipDataset; ValueError if there is nothing to load; a warning names what was left
 # out
 ):
@@ -613,6 +660,6 @@ def load(
             f'data set {name!r} needs root (--root), the folder it lies in')
     options = dict(frames=frames, interval=interval, resolution=resolution,
         flip=flip,
-        seed=seed, clips=clips, background=background)
+        seed=seed, clips=clips, background=background, fps=fps or None)
     return opener(root, split, **{k: v for k, v in options.items()
         if v is not None})

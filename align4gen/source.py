@@ -9,13 +9,15 @@ __all__ = ['Batch', 'batch_index', 'Frozen', 'MemorySource', 'DiskSource']
 from collections import namedtuple
 from functools import partial
 from pathlib import Path
-import torch
+import torch, warnings
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from . import cache, datasets, encoders, vae
 from .align import match_grid
+from .cache import match_time
 from .config import TrainConfig, teacher_names
 from .video import to_float
+from .weights import choose_weights, fingerprint
 
 # %% ../nbs/library/source.ipynb #ae7d1c78
 def batch_index(
@@ -70,17 +72,6 @@ def autocast(
     "Mixed precision: bfloat16 where it is safe, float32 elsewhere."
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     return torch.autocast(device, torch.bfloat16, enabled=precision == 'bf16')
-
-# %% ../nbs/library/source.ipynb #0de05d8c
-def match_time(
-    features:torch.Tensor, # b t n d
-    every:int, # Frames to a latent
-)->torch.Tensor: # b ceil(t/every) n d
-    """One feature per latent: the mean over its frames; the last group may be
-    shorter."""
-    if every == 1 or features.shape[1] == 1: return features
-    groups = features.split(every, 1)
-    return torch.stack([g.float().mean(1).to(features.dtype) for g in groups], 1)
 
 # %% ../nbs/library/source.ipynb #6f73089d
 class Frozen:
@@ -147,7 +138,7 @@ def open_clips(
     c, clips = config, config.clips if split == 'train' else config.eval_clips
     return datasets.load(c.data, c.root or None, split=split, frames=c.frames,
         interval=c.interval, resolution=c.resolution, seed=c.seed, flip=c.flip,
-        clips=clips, background=c.background)
+        clips=clips, background=c.background, fps=c.fps)
 
 # %% ../nbs/library/source.ipynb #f507fc0f
 Batch = namedtuple('Batch', 'mean std features labels')
@@ -230,8 +221,9 @@ class DiskSource(BatchSource):
             prefetch_factor=4 if n else None)
     def items(self, start, rank, world):
         if self.folder and self.frozen:
+            left_out = getattr(self.data, 'left_out', ())
             self.bad = datasets.BadFiles(self.folder, self.size,
-                self.config.allow_bad)
+                self.config.allow_bad, left_out)
         read = iter(self.loader(super().items(start, rank, world)))
         for items in read:
             # only with workers
@@ -248,6 +240,12 @@ class DiskSource(BatchSource):
         video = to(items['video'])
         return Batch(*self.frozen.moments(video), self.frozen.features(video), y)
 
+# %% ../nbs/library/source.ipynb #4389d7db
+def _flips(config):
+    "Whether a run's clips are flipped; None where nothing can be."
+    usual = getattr(datasets.data_sets.find(config.data), 'flips', None)
+    return config.flip if None not in (usual, config.flip) else usual
+
 # %% ../nbs/library/source.ipynb #8c8b8aa4
 def open_cache(
     config:TrainConfig, # The run; its cache is a folder or a URL
@@ -255,12 +253,54 @@ def open_cache(
     grid:tuple|None=None,
 ): # A data set of cached latents and features
     "The cached clips that a config names; ValueError if they are others."
-    c, names = config, teacher_names(config)
-    interval = None if c.data == 'digits' else c.interval
+    c, names, drawn = config, teacher_names(config), config.data == 'digits'
     expect = dict(data=c.data, split='train', vae=c.vae, frames=c.frames,
-        resolution=c.resolution, interval=interval,
+        resolution=c.resolution, interval=None if drawn else c.interval,
+        background=c.background if drawn else None, flip=_flips(c),
+        fps=None if drawn or c.frames == 1 else c.fps,
         grid=list(grid) if names and grid else None)
     return cache.CachedClips(c.cache, teachers=names, expect=expect)
+
+# %% ../nbs/library/source.ipynb #81072651
+def _frozen_network(config, name):
+    "One network of a run; None, with a warning, if its weights are not here."
+    try:
+        if name == config.vae: return load_vae(config)
+        return encoders.load_all([name], config.weights or None)[0]
+    except (OSError, ValueError) as e:
+        warnings.warn(f'{name} was not held against the cache: {e}', stacklevel=5)
+
+# %% ../nbs/library/source.ipynb #67902bc3
+def _asked_hashes(config):
+    "Fingerprints of a run's networks; random ones, and absent ones, have none."
+    hashes = {}
+    for name in (config.vae, *teacher_names(config)):
+        if choose_weights(config.weights, name) == 'random': continue
+        network = _frozen_network(config, name)
+        if network is not None: hashes[name] = fingerprint(network)
+    return hashes
+
+# %% ../nbs/library/source.ipynb #9736b93f
+def _check_files(config, manifest):
+    "ValueError if the run's folder holds other files than the cache was made of."
+    c = config
+    if not (c.root and Path(c.root).exists()): return
+    here, there = cache.describe_data(open_clips(c)), manifest['data']
+    for k, what in cache.changes.items():
+        if there.get(k, here.get(k)) != here.get(k):
+            raise ValueError(f'{c.root} holds other clips than {c.cache} was made of '
+                f'(data.{k}): {what}. Make the cache again with align4gen_cache')
+
+# %% ../nbs/library/source.ipynb #0315a78e
+def check_cache(
+    config:TrainConfig, # The run
+    cached, # From open_cache
+): # The same
+    "ValueError if a cache is of other networks or other files than a run asks for."
+    cache.check_times(cached)
+    cache.check_manifest(cached.manifest, hashes=_asked_hashes(config))
+    _check_files(config, cached.manifest)
+    return cached
 
 # %% ../nbs/library/source.ipynb #93b66e5f
 def open_source(
@@ -272,7 +312,9 @@ def open_source(
     disk:type=DiskSource, # For the others
 )->BatchSource:
     "Where the batches of a run come from."
-    if config.cache: return disk(config, open_cache(config, grid), None, device)
+    if config.cache:
+        stored = check_cache(config, open_cache(config, grid))
+        return disk(config, stored, None, device)
     data, frozen = open_clips(config), load_frozen(config, grid, device)
     if getattr(data, 'in_memory', False):
         return memory(config, data, frozen, device, progress)

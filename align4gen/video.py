@@ -15,7 +15,8 @@ import numpy as np, torch, torch.nn.functional as F
 from einops import rearrange
 from PIL import Image, ImageOps, ImageSequence
 from .containers import BadVideo, count_frames, decode_all, decode_from_key
-from .containers import list_contents, missing_part, over_white
+from .containers import frame_seconds, list_contents, missing_part
+from .containers import over_white
 from .files import replace_file
 
 # %% ../nbs/library/video.ipynb #723cca88
@@ -354,14 +355,16 @@ def is_animated(
 # %% ../nbs/library/video.ipynb #0d6db321
 @lru_cache(maxsize=20_000)
 def _repeats(path, size, changed):
-    "How often each stored frame of an animation is shown."
+    """How often each stored frame of an animation is shown; the seconds of one
+    time, as browsers show it where nothing is said."""
     with Image.open(path) as file:
         stated = re.fullmatch(rb'(\d+) ms a frame', file.info.get('comment', b''))
         frames = ImageSequence.Iterator(file)
         # WebP knows a duration once the frame is loaded
         ms = [round(f.info.get('duration', 0)) for f in frames if f.load()]
     unit = int(stated[1]) if stated else math.gcd(*ms)
-    return [max(1, round(t / unit)) if unit else 1 for t in ms]
+    repeats = [max(1, round(t / (unit or 100))) for t in ms]
+    return repeats, (unit or 100) / 1000
 
 # %% ../nbs/library/video.ipynb #ef81984a
 def _state(path):
@@ -371,9 +374,11 @@ def _state(path):
 
 # %% ../nbs/library/video.ipynb #192de2b1
 def _read_animation(path, choose):
-    "The frames that choose(count) wants."
-    ends = np.cumsum(_repeats(*_state(path)))
-    stored = np.searchsorted(ends, choose(int(ends[-1])), side='right').tolist()
+    "The frames that choose(count, their seconds) wants."
+    repeats, unit = _repeats(*_state(path))
+    ends = np.cumsum(repeats)
+    chosen = choose(int(ends[-1]), lambda: np.arange(ends[-1]) * unit)
+    stored = np.searchsorted(ends, chosen, side='right').tolist()
     with Image.open(path) as file:
         found = {i: to_rgb(f) for i, f in enumerate(ImageSequence.Iterator(file))
             if i in stored}
@@ -394,24 +399,50 @@ def frame_indices(
     window = min(frames*interval, total)
     return int(at * (total - window + 1)) + np.arange(frames) * window // frames
 
+# %% ../nbs/library/video.ipynb #582e0e71
+def at_rate(
+    seconds:np.ndarray, # When each frame is shown, rising from 0
+    fps:float, # Frames a second that are wanted
+)->np.ndarray: # int64: the frame nearest to 0, 1/fps, 2/fps, ...; of two, the earlier
+    "See a video at another rate."
+    last = np.median(np.diff(seconds)) if len(seconds) > 1 else 1/fps
+    moments = np.arange(max(1, int((seconds[-1] + last)*fps + 1e-6))) / fps
+    right = np.searchsorted(seconds, moments - 1e-6).clip(max=len(seconds) - 1)
+    left = (right - 1).clip(0)
+    later = seconds[right] - moments < moments - seconds[left] - 1e-6
+    return np.where(later, right, left)
+
 # %% ../nbs/library/video.ipynb #e88adec9
 @lru_cache(maxsize=20_000)
 def _remembered(path, size, changed): return list_contents(path)
 
+# %% ../nbs/library/video.ipynb #ad6bcb7a
+def _choose(contents, choose):
+    "What choose(count, their seconds) wants of a file."
+    return choose(contents.count, lambda: frame_seconds(contents))
+
 # %% ../nbs/library/video.ipynb #fba46e81
 def _read_stream(path, choose):
-    "The frames of a video file that choose(count) wants."
+    "The frames of a video file that choose wants."
     if reason := missing_part(path): raise BadVideo(path, reason)
     contents = _remembered(*_state(path))
-    if contents.times is None: return decode_all(path, choose(contents.count))
-    found = decode_from_key(path, contents, choose(contents.count))
-    return decode_all(path, choose(count_frames(path))) if found is None else found
+    wanted = _choose(contents, choose)
+    if contents.times is None: return decode_all(path, wanted)
+    found = decode_from_key(path, contents, wanted)
+    if found is not None: return found
+    counted = contents._replace(count=count_frames(path))
+    if counted.count != contents.count: counted = counted._replace(times=None)
+    return decode_all(path, _choose(counted, choose))
 
 # %% ../nbs/library/video.ipynb #32b70bc5
+def _no_time():
+    raise ValueError('a folder of frames does not say how many a second it has: '
+        'leave fps out')
+
 def _read_folder(path, choose):
-    "The images of a folder that choose(count) wants."
+    "The images of a folder that choose wants."
     files = frame_files(path)
-    return [read_image(files[i]) for i in choose(len(files))]
+    return [read_image(files[i]) for i in choose(len(files), _no_time)]
 
 # %% ../nbs/library/video.ipynb #a920bdb2
 def _read_still(path, choose): return [read_image(path)]
@@ -450,7 +481,7 @@ def read_video(
     if not Path(path).exists(): raise FileNotFoundError(f'no video file {path}')
     read = _reader(path)
     if read is not _read_stream:
-        return _as_tensor(path, lambda: read(path, np.arange))
+        return _as_tensor(path, lambda: read(path, lambda n, _: np.arange(n)))
     if reason := missing_part(path): raise BadVideo(path, reason)
     return _as_tensor(path, lambda: decode_all(path))
 
@@ -460,11 +491,16 @@ def read_clip(
     frames:int=16, # Frames in the clip
     interval:int=3, # Frames from one to the next
     at:float=0., # Where the window lies, from 0 to below 1
+    # Frames a second, of which interval counts; None: the file's own
+    fps:float=None,
 )->torch.Tensor: # uint8 t 3 h w; BadVideo, with a reason, if the file does not give it
     """Read one clip, decoding no more than needed: the frames that decoding all
     gives."""
-    def choose(count):
-        try: return frame_indices(count, frames, interval, at)
+    def choose(count, seconds):
+        try:
+            if not fps: return frame_indices(count, frames, interval, at)
+            stored = at_rate(seconds(), fps)
+            return stored[frame_indices(len(stored), frames, interval, at)]
         except ValueError as e: raise BadVideo(path, str(e)) from None
     if not Path(path).exists(): raise BadVideo(path, 'missing')
     return _as_tensor(path, lambda: _reader(path)(path, choose))
