@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np, torch
 from . import __version__, vae as vaes
 from .commands import Command
+from .containers import decoder
 from .files import replace_file, write_json
 from .objectives import samplers
 from .plugins import Registry
@@ -39,7 +40,7 @@ def made_with()->dict: # version, commit ('' outside a clone), torch, device
     device = (torch.cuda.get_device_name() if torch.cuda.is_available()
         else platform.machine())
     return dict(version=__version__, commit=commit, torch=torch.__version__,
-        device=device)
+        device=device) | decoder()
 
 # %% ../nbs/library/sample_folder.ipynb #836ab0e2
 def _prompts_of(
