@@ -7,7 +7,7 @@ __all__ = ['Entry', 'Encoder', 'VideoEncoder', 'register', 'load', 'load_all', '
 
 # %% ../nbs/04_encoders.ipynb #a1f3bde1
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Callable
 import torch, torch.nn as nn, torch.nn.functional as F
@@ -104,19 +104,19 @@ class Encoder(nn.Module):
         return tokens.unflatten(0, video.shape[:2])
 
 # %% ../nbs/04_encoders.ipynb #cf090d52
-def mini_vit(dim:int=96, depth:int=4)->'VisionTransformer':
-    "A small ViT, n 3 16 16 -> n 16 dim, random weights, 0.45M parameters."
+def mini_vit(dim:int=96, depth:int=4, size:int=16)->'VisionTransformer':
+    "A small ViT, n 3 size size -> n (size/4)^2 dim, random weights, 0.45M parameters."
     from timm.models import VisionTransformer
-    return VisionTransformer(img_size=16, patch_size=4, embed_dim=dim, depth=depth,
+    return VisionTransformer(img_size=size, patch_size=4, embed_dim=dim, depth=depth,
         num_heads=dim//32, num_classes=0, class_token=False, global_pool='')
 
 # %% ../nbs/04_encoders.ipynb #3ca731b1
 class MiniHiera(nn.Module):
     "A two-stage Hiera: 8 x 8 tokens of width 48, pooled to 4 x 4 of width 96."
-    def __init__(self):
+    def __init__(self, size:int=16):
         super().__init__()
         from timm.models.hiera import Hiera
-        self.trunk = Hiera(img_size=(16, 16), embed_dim=48, num_heads=2,
+        self.trunk = Hiera(img_size=(size, size), embed_dim=48, num_heads=2,
             num_classes=0, stages=(2, 3), head_mul=1.5, q_pool=1, q_stride=(2, 2),
             mask_unit_size=(2, 2), mask_unit_attn=(True, False),
             patch_kernel=(3, 3), patch_stride=(2, 2), patch_padding=(1, 1),
@@ -137,9 +137,9 @@ def pool_tokens(tokens:torch.Tensor)->torch.Tensor:
 # %% ../nbs/04_encoders.ipynb #a1cb158c
 class MiniClassifier(nn.Module):
     "The small ViT with a linear layer for the ten digits."
-    def __init__(self):
+    def __init__(self, size:int=16):
         super().__init__()
-        self.vit, self.head = mini_vit(), nn.Linear(192, 10)
+        self.vit, self.head = mini_vit(size=size), nn.Linear(192, 10)
 
     def forward(self, x:torch.Tensor)->torch.Tensor: # n 16 96
         "Tokens of n 3 16 16."
@@ -148,9 +148,28 @@ class MiniClassifier(nn.Module):
         "Of n 16 96."
         return self.head(pool_tokens(tokens))
 
+# %% ../nbs/04_encoders.ipynb #e073b4f6
+class MiniReader(nn.Module):
+    "A small convolutional net with a linear layer for the ten digits."
+    def __init__(self,
+        size:int=16, # Side of the frames; convolutions do not ask
+    ):
+        super().__init__()
+        layers, width = [], 3
+        for out, stride in ((32, 2), (64, 2), (96, 1), (96, 1)):
+            conv = nn.Conv2d(width, out, 3, stride, 1)
+            layers, width = [*layers, conv, nn.GroupNorm(8, out), nn.GELU()], out
+        self.body, self.head = nn.Sequential(*layers), nn.Linear(192, 10)
+    def forward(self, x:torch.Tensor)->torch.Tensor: # n (h/4 w/4) 96
+        "Tokens of n 3 h w."
+        return self.body(x).flatten(2).mT
+    def logits(self, tokens:torch.Tensor)->torch.Tensor: # n 10
+        "Of n (h w) 96."
+        return self.head(pool_tokens(tokens))
+
 # %% ../nbs/04_encoders.ipynb #9c1709a2
 class Judge(Encoder):
-    "The supervised encoder: for evaluation, never for alignment."
+    "An encoder that can also name the digit."
     def clip_features(self, video:torch.Tensor)->torch.Tensor: # b 192
         "Mean and maximum over the tokens of each frame, averaged over frames."
         return pool_tokens(self(video)).mean(1)
@@ -204,10 +223,11 @@ def sincos_table(n:int, dim:int, device:torch.device=None)->torch.Tensor:
 # %% ../nbs/04_encoders.ipynb #02da3d49
 class _MiniViT(nn.Module):
     "What the two miniatures below have in common: 4 blocks of width 96."
-    def __init__(self, embed:nn.Module, dim:int=96, depth:int=4):
+    def __init__(self, embed:nn.Module, dim:int=96, depth:int=4, size:int=16):
         super().__init__()
         from timm.models.vision_transformer import Block
-        self.embed, self.place = embed, nn.Parameter(torch.randn(16, dim)*.02)
+        place = torch.randn((size//4)**2, dim) * .02
+        self.embed, self.place = embed, nn.Parameter(place)
         blocks = [Block(dim, dim//32, qkv_bias=True) for _ in range(depth)]
         self.blocks, self.norm = nn.Sequential(*blocks), nn.LayerNorm(dim)
     def kept(self, x:torch.Tensor, keep:torch.Tensor|None)->torch.Tensor:
@@ -219,7 +239,8 @@ class _MiniViT(nn.Module):
 # %% ../nbs/04_encoders.ipynb #aa7d4488
 class MiniVideoMAE(_MiniViT):
     "A small ViT over tubelets; all tokens of a clip attend to each other."
-    def __init__(self): super().__init__(nn.Conv3d(3, 96, (2, 4, 4), (2, 4, 4)))
+    def __init__(self, size:int=16):
+        super().__init__(nn.Conv3d(3, 96, (2, 4, 4), (2, 4, 4)), size=size)
     def forward(self,
         x:torch.Tensor, # n t 3 16 16, t even
         keep:torch.Tensor=None, # n t/2 16 bool, equal counts per row; None: all
@@ -233,7 +254,8 @@ class MiniVideoMAE(_MiniViT):
 # %% ../nbs/04_encoders.ipynb #3c38fa0d
 class MiniCroco(_MiniViT):
     "A small ViT, trained by cross-view completion; it can be given some cells."
-    def __init__(self): super().__init__(nn.Conv2d(3, 96, 4, 4))
+    def __init__(self, size:int=16):
+        super().__init__(nn.Conv2d(3, 96, 4, 4), size=size)
     def forward(self,
         x:torch.Tensor, # n 3 16 16
         keep:torch.Tensor=None, # n 16 bool, equal counts per row; None: all cells
@@ -247,11 +269,12 @@ class MiniDiT(nn.Module):
     def __init__(self,
         t:float=.2, # Noise time of the frames, in [0, 1]
         block:int=2, # Whose output is taken, 0-based
+        size:int=16, # Side of the frames, pixels
     ):
         super().__init__()
         self.t, self.block = t, block
         self.dit = vdit('mini', dim=96, depth=4, heads=3, patch=4, in_channels=3,
-            input_size=16, frames=1)
+            input_size=size, frames=1)
     def forward(self,
         x:torch.Tensor, # n 3 16 16
     )->torch.Tensor: # n 16 96
@@ -275,26 +298,47 @@ def register(
     return registry.register(entry.name, entry)
 
 # %% ../nbs/04_encoders.ipynb #0518590e
-def _fixed_vit()->nn.Module:
+def _fixed_vit(size:int=16)->nn.Module:
     "An untrained ViT, always the same."
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return mini_vit()
+        return mini_vit(size=size)
 
-_mini = dict(size=16, stride=4, dim=96, licence='Apache-2.0',
-    source='align4gen_lab miniatures', files=('model.safetensors',))
-for _name, _build, _kind, _more in (
-        ('infonce', mini_vit, 'semantic: instance discrimination, no labels', {}),
-        ('mae', MiniHiera, 'detail: masked reconstruction, no labels', {}),
-        ('supervised', MiniClassifier, 'ceiling and judge: trained with labels',
-            dict(wrap=Judge)),
-        ('random', _fixed_vit, 'floor: untrained',
-            dict(random=True, source='seed 0', files=())),
-        ('videomae', MiniVideoMAE, 'video: masked tubelets, no labels',
-            dict(wrap=VideoEncoder, tubelet=2, time='repeat')),
-        ('croco', MiniCroco, 'two views: cross-view completion, no labels', {}),
-        ('dit', MiniDiT, 'generative: image diffusion, no labels', {})):
-    register(Entry(f'mini_{_name}', _build, kind=_kind, **_mini | _more))
+_minis = dict( # Name to (build, kind, what differs from the others)
+    infonce=(mini_vit, 'semantic: instance discrimination, no labels', {}),
+    mae=(MiniHiera, 'detail: masked reconstruction, no labels', {}),
+    supervised=(MiniClassifier, 'ceiling: trained with labels', dict(wrap=Judge)),
+    judge=(MiniReader, 'judge: convolutional, trained with labels; teaches nobody',
+        dict(wrap=Judge)),
+    random=(_fixed_vit, 'floor: untrained',
+        dict(random=True, source='seed 0', files=())),
+    videomae=(MiniVideoMAE, 'video: masked tubelets, no labels',
+        dict(wrap=VideoEncoder, tubelet=2, time='repeat')),
+    croco=(MiniCroco, 'two views: cross-view completion, no labels', {}),
+    dit=(MiniDiT, 'generative: image diffusion, no labels', {}))
+
+# %% ../nbs/04_encoders.ipynb #4409c767
+def mini_entry(
+    short:str, # 'infonce', 'mae', ...
+    size:int=16, # Side of its frames, pixels: a multiple of 4
+)->Entry: # 'mini_infonce'; of other sizes 'mini24_infonce'
+    "What the registry knows, or will know, about a miniature."
+    build, kind, more = _minis[short]
+    if size != 16: build = partial(build, size=size)
+    return Entry(f'mini{"" if size == 16 else size}_{short}', build, kind=kind,
+        **dict(size=size, stride=4, dim=96, licence='Apache-2.0',
+            source='align4gen_lab miniatures', files=('model.safetensors',)) | more)
+
+# %% ../nbs/04_encoders.ipynb #f3fdf7b6
+def _comes_with_us(entry:Entry)->bool:
+    "Are its weights in the package? An untrained one stands beside its teacher."
+    name = entry.name.replace('_random', '_infonce')
+    return (weights_folder() / f'{name}.safetensors').is_file()
+
+for _size in (16, 24, 32):
+    for _short in _minis:
+        _entry = mini_entry(_short, _size)
+        if _comes_with_us(_entry): register(_entry)
 
 # %% ../nbs/04_encoders.ipynb #1ae93225
 def find(name:str)->Entry:
