@@ -219,13 +219,14 @@ def mini_vae(
 
 # %% ../nbs/03_vae.ipynb #2a552a12
 def trained_mini_vae(
-    # A .safetensors file made by ship, or a folder with vae_mini.safetensors; None:
+    # A .safetensors file made by ship, or a folder with vae_NAME.safetensors; None:
     # the package's
     weights:str|Path=None,
+    name:str='mini', # Which: 'mini', or of a larger world, 'mini24'
 )->'AutoencoderKL': # With its measured scaling in its config
     "The miniature with its trained weights and its card's scaling."
     path = Path(weights or weights_folder())
-    if path.suffix != '.safetensors': path = path / 'vae_mini.safetensors'
+    if path.suffix != '.safetensors': path = path / f'vae_{name}.safetensors'
     state, card = shipped(path.stem, path.parent)
     model = mini_vae(card['latents_mean'], card['latents_std'])
     model.load_state_dict(state)
@@ -240,15 +241,21 @@ def _new_names(key:str)->str:
     return key
 
 # %% ../nbs/03_vae.ipynb #88909986
-def _load_mini(weights:str|Path, chunk:int, dtype:torch.dtype)->FrameVAE:
-    "The registry entry's load of the miniature."
-    if weights == 'hub':
-        raise ValueError(
-            'mini is not on the Hub, it comes with the package: weights=None')
-    model = mini_vae() if weights == 'random' else trained_mini_vae(weights)
-    return FrameVAE(model, 'mini', chunk, dtype)
+def _register_mini(name:str):
+    "A miniature: 4 channels, stride 4, weights in the package."
+    def load(weights, chunk, dtype):
+        if weights == 'hub':
+            raise ValueError(f'{name} is not on the Hub, it comes with the package: '
+                'weights=None')
+        if weights == 'random': return FrameVAE(mini_vae(), name, chunk, dtype)
+        return FrameVAE(trained_mini_vae(weights, name), name, chunk, dtype)
+    register(name, load, lambda weights: (4, 4, 1))
 
-register('mini', _load_mini, lambda weights: (4, 4, 1))
+_register_mini('mini')
+# of larger worlds, if they are there
+for _name in ('mini24', 'mini32'):
+    if (weights_folder() / f'vae_{_name}.safetensors').is_file():
+        _register_mini(_name)
 
 # %% ../nbs/03_vae.ipynb #3a30721f
 def _taesd_vae()->'AutoencoderTiny': # 2.4M parameters
