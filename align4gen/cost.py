@@ -25,7 +25,8 @@ from .source import open_cache, open_clips
 from .train_dpvae import DPVAEConfig, switches
 from .vae import latent_shape, mini_vae, sd14_vae
 from .vdit import count_parameters, model_sizes, vdit
-from .videodit import image_shape, inflate
+from .image_models import image_shape
+from .videodit import inflate
 from .weights import choose_weights
 
 # %% ../nbs/library/cost.ipynb #92945ee9

@@ -13,14 +13,15 @@ from typing import Literal
 import torch, torch.nn as nn
 from .config import TrainConfig, kinds, number, presets, recipes
 from .files import write_json
+from align4gen.image_models import (image_dit, image_shape, sd3, sd3_tiny,
+    trained_image_dit)
 from .prompts import PromptTable, keep_empty, run_captions
 from .source import (DiskSource, MemorySource, compute_all, held_out,
     held_out_items, load_frozen, open_clips, open_source)
 from .build import latents_of
 from .run import vdit_card
 from .train import VDiTRecipe
-from .videodit import (VideoDiT, image_dit, image_shape, inflate, sd3,
-    sd3_tiny, trained_image_dit)
+from .videodit import VideoDiT, inflate
 
 # %% ../nbs/library/train_videodit.ipynb #83d7b2de
 @dataclass

@@ -13,8 +13,9 @@ from align4gen.objectives import Flow, drop_labels
 from align4gen.sample import sample
 from align4gen.train import Aligned
 from align4gen.vdit import count_parameters, vdit
-from align4gen.videodit import (Prompt, VideoDiT, _cropped_positions, _squeezed_positions,
-    image_dit, inflate, sd3, sincos_3d)
+from align4gen.image_models import (Prompt, _cropped_positions, _squeezed_positions, image_dit,
+    sd3)
+from align4gen.videodit import VideoDiT, inflate, sincos_3d
 
 small = dict(sample_size=8, num_layers=3, attention_head_dim=16, num_attention_heads=2,
     joint_attention_dim=24, caption_projection_dim=32,

@@ -18,7 +18,8 @@ from align4gen.prompts import PromptTable, digit_captions, embed_captions, rando
 from align4gen.run import Run, example_run
 from align4gen.build import ready_config
 from align4gen.train import Trainer, align4gen_train, train
-from align4gen.videodit import VideoDiT, image_kinds, sd3, sd3_tiny
+from align4gen.image_models import image_kinds, sd3, sd3_tiny
+from align4gen.videodit import VideoDiT
 
 small = dict(clips=32, batch=8, frames=8, compile='no', precision='fp32', sample_every=0, judge='',
     log_every=1, checkpoint_every=3, sample_steps=2, progress=False)
@@ -52,7 +53,7 @@ def test_joint_training_goes_on_exactly(how, dp, tmp_path, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(part.model().parameters(),
         whole.model().parameters()))
     if how.get('conversion') == '2d+3d':
-        from align4gen.videodit import trained_image_dit
+        from align4gen.image_models import trained_image_dit
         # the image model stays as it was
         assert all(torch.equal(a, b) for a, b in zip(whole.model().image.parameters(),
             trained_image_dit()[0].parameters()))

@@ -31,7 +31,8 @@ from ..train import Trainer, train
 from ..vdit import VDiT, count_parameters
 from ..cost import kept_bytes
 from ..train_videodit import one_frame
-from ..videodit import inflate, trained_image_dit
+from ..image_models import trained_image_dit
+from ..videodit import inflate
 
 # %% ../../nbs/labs/conversion.ipynb #e0cf5dbd
 _teachers = dict(teachers='mini_infonce,mini_mae', gamma=.5)
