@@ -24,8 +24,8 @@ from .config import TrainConfig
 from .data import MovingDigits
 from .files import replace_file
 from .sample import Sampling, conditions
+from .image_models import Prompt
 from .sample_folder import caption_lines, subjects
-from .videodit import Prompt
 from .weights import fetch, fingerprint
 
 _clip_suffixes = datasets.video_suffixes | datasets.image_suffixes

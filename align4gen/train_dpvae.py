@@ -18,8 +18,9 @@ from .commands import Command
 from .config import (Data, Machine, Naming, Optimiser, Recording,
     kinds, number, plans, recipes)
 from .data import MovingDigits
-from .dpvae import (DPVAE, DPLoss, PatchDiscriminator, architecture,
-    channel_statistics, check_perceptual, empty_dpvae)
+from .adversarial import PatchDiscriminator, check_perceptual
+from .dpvae import DPLoss, DPVAE, channel_statistics
+from .dpvae_files import architecture, empty_dpvae
 from .files import read_columns, write_json
 from .metrics import psnr, ssim
 from .plugins import Registry
@@ -427,10 +428,10 @@ class DPVAERecipe(_Report):
     def write(self, folder):
         write_json(folder/'image_vae.json', architecture(self.model))
     def empty(self):
-        return empty_dpvae(architecture(self.model), switches(self.config))
+        return empty_dpvae(DPVAE, architecture(self.model), switches(self.config))
     def load(self, folder, state):
         kl = json.loads((folder/'image_vae.json').read_text(encoding='utf-8'))
-        model = empty_dpvae(kl, switches(self.config))
+        model = empty_dpvae(DPVAE, kl, switches(self.config))
         model.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
         return model
     def vae(self, run): return run.model()
