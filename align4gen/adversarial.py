@@ -23,16 +23,14 @@ class FeatureLoss(nn.Module):
         super().__init__()
         self.encoder = encoders.load(name, weights)
         self.name = f'features of {name}'
-    def forward(self,
-        a:torch.Tensor, # n 3 h w in [-1, 1]
-        b:torch.Tensor, # Likewise
-    )->torch.Tensor: # scalar in [0, 4]
-        "With gradients, which an Encoder alone does not give."
+    def tokens(self, x):
         e = self.encoder.entry
-        def tokens(x):
-            x = encoders.fit_frames(x, e.size, e.mean, e.std)
-            return F.normalize(self.encoder.model(x).float(), dim=-1)
-        return (tokens(a) - tokens(b)).square().sum(-1).mean()
+        x = encoders.fit_frames(x, e.size, e.mean, e.std)
+        # with gradients, which an Encoder alone does not give
+        return F.normalize(self.encoder.model(x).float(), dim=-1)
+    def forward(self, a:torch.Tensor, b:torch.Tensor)->torch.Tensor:
+        "n 3 h w in [-1, 1], twice, to a scalar in [0, 4]."
+        return (self.tokens(a) - self.tokens(b)).square().sum(-1).mean()
 
 # %% ../nbs/library/adversarial.ipynb #b90520e2
 class _LPIPS(LPIPS):
@@ -64,6 +62,13 @@ def perceptual_loss(
     check_perceptual(name, weights)
     return FeatureLoss() if name == 'mini' else _LPIPS(weights)
 
+# %% ../nbs/library/adversarial.ipynb #272929ec
+def _critic_layer(a, b, depth):
+    "From a to b channels, half the sides; only what comes after the pixels has a norm."
+    conv = nn.Conv3d(a, b, (depth, 4, 4), (1, 2, 2), (depth//2, 1, 1))
+    norm = [nn.GroupNorm(8, b)] if a > 3 else []
+    return [conv, *norm, nn.LeakyReLU(.2)]
+
 # %% ../nbs/library/adversarial.ipynb #2ef66d32
 class PatchDiscriminator(nn.Sequential):
     "PatchGAN over space and time: one logit per patch, positive for real."
@@ -73,21 +78,15 @@ class PatchDiscriminator(nn.Sequential):
         depth:int=3, # Frames each layer sees at once; 1: single frames
     ):
         widths, steps = [3] + [width*2**i for i in range(layers)], []
-        for i, (a, b) in enumerate(zip(widths, widths[1:])):
-            steps.append(nn.Conv3d(a, b, (depth, 4, 4), (1, 2, 2), (depth//2, 1,
-                1)))
-            if i: steps.append(nn.GroupNorm(8, b))
-            steps.append(nn.LeakyReLU(.2))
+        for a, b in zip(widths, widths[1:]): steps += _critic_layer(a, b, depth)
         last = nn.Conv3d(widths[-1], 1, (depth, 3, 3), padding=(depth//2, 1, 1))
         super().__init__(*steps, last)
         self.least = 2**layers # a shorter side has no pixel left
-    def forward(self,
-        video:torch.Tensor)->torch.Tensor: # b t 3 h w -> b t rows columns
+    def forward(self, video:torch.Tensor)->torch.Tensor: # b t 3 h w -> b t rows columns
         h, w = video.shape[-2:]
         if min(h, w) >= self.least:
             return super().forward(video.transpose(1, 2))[:, 0]
-        raise ValueError(
-            f'the critic needs frames of {self.least} pixels at least, '
+        raise ValueError(f'the critic needs frames of {self.least} pixels at least, '
             f'not {h} x {w}')
 
 # %% ../nbs/library/adversarial.ipynb #846286ca

@@ -16,10 +16,11 @@ from fastcore.basics import patch
 from . import vae
 from .adversarial import (PatchDiscriminator, adaptive_weight, frozen_logits,
     hinge_loss, perceptual_loss)
-from .chunks import in_chunks, in_tiles, pad_end
-from .dpvae_files import (check_source, dpvae_shape, load_dpvae,
-    load_miniature, network_sizes, save_dpvae)
-from .vae import channels_and_stride, each_chunk, latent_scale, video_frames
+from .chunks import pad_end
+from .dpvae_files import (check_source, context_of, dpvae_shape, load_dpvae,
+    load_miniature, network_sizes, run_in_pieces, save_dpvae)
+from align4gen.vae import (channels_and_stride, each_chunk, latent_scale, randn_like,
+    video_frames)
 
 # %% ../nbs/10_dpvae.ipynb #506a535d
 def _block_layers(
@@ -30,8 +31,8 @@ def _block_layers(
     layers = []
     for i, resnet in enumerate(block.resnets):
         layers += [resnet, *(a for a in attentions[i:i+1] if a is not None)]
-    resample = [getattr(block, k, None) for k in ('downsamplers', 'upsamplers')]
-    return [*layers, *(l for found in resample for l in found or ())]
+    for kind in ('downsamplers', 'upsamplers'): layers += getattr(block, kind, None) or []
+    return layers
 
 # %% ../nbs/10_dpvae.ipynb #f44737f8
 def _layers_2d(
@@ -46,10 +47,8 @@ def _layers_2d(
 
 # %% ../nbs/10_dpvae.ipynb #07b831ff
 class _PerFrame(nn.Module):
-    "A 2D layer applied to every frame of `b t c h w`."
-    def __init__(self,
-        layer:nn.Module, # Takes n c h w
-    ):
+    "A 2D layer, from n c h w to n c h w, applied to every frame of b t c h w."
+    def __init__(self, layer:nn.Module):
         super().__init__()
         self.layer = layer
         # a ResBlock of diffusers wants a time embedding, or None
@@ -70,8 +69,7 @@ class _TemporalConv(nn.Conv3d):
         super().__init__(width, width, (3, 1, 1), (stride, 1, 1))
         self.left = 2 if causal else 1
         if start: nn.init.zeros_(self.weight), nn.init.zeros_(self.bias)
-        if start == 'identity':
-            nn.init.eye_(self.weight.data[:, :, self.left, 0, 0])
+        if start == 'identity': nn.init.eye_(self.weight.data[:, :, self.left, 0, 0])
     def forward(self, x):
         edges = 0, 0, 0, 0, self.left, 2 - self.left
         x = F.pad(x.transpose(1, 2), edges, mode='replicate')
@@ -82,15 +80,10 @@ class _TemporalConv(nn.Conv3d):
 # %% ../nbs/10_dpvae.ipynb #b326f8dd
 class _TemporalBlock(nn.Module):
     "Residual block of two convolutions along time (VideoDiT, App. A.1)."
-    def __init__(self,
-        width:int, # Channels
-        groups:int, # Of both norms, each per frame
-        causal:bool=False, # As in _TemporalConv
-    ):
+    def __init__(self, width:int, groups:int, causal:bool=False): # Groups of both norms
         super().__init__()
         norm = partial(nn.GroupNorm, groups, width, eps=1e-6)
-        self.norm1 = _PerFrame(norm())
-        self.conv1 = _TemporalConv(width, causal=causal)
+        self.norm1, self.conv1 = _PerFrame(norm()), _TemporalConv(width, causal=causal)
         self.norm2 = _PerFrame(norm())
         self.conv2 = _TemporalConv(width, start='zero', causal=causal)
     def forward(self, x):
@@ -101,10 +94,7 @@ class _TemporalBlock(nn.Module):
 # %% ../nbs/10_dpvae.ipynb #ea76f2a8
 class _TemporalMix(nn.Module):
     "One convolution along time, added; zero at the start."
-    def __init__(self,
-        width:int, # Channels
-        causal:bool=False, # As in _TemporalConv
-    ):
+    def __init__(self, width:int, causal:bool=False): # As in _TemporalConv
         super().__init__()
         self.conv = _TemporalConv(width, start='zero', causal=causal)
     def forward(self, x): return x + self.conv(x)
@@ -139,40 +129,29 @@ class _TemporalAttention(nn.Module):
 # %% ../nbs/10_dpvae.ipynb #909dde78
 class _TemporalUp(nn.Module):
     "Each frame twice, then a convolution along time that starts as the identity."
-    def __init__(self,
-        width:int, # Channels
-        causal:bool=False, # As in _TemporalConv
-    ):
+    def __init__(self, width:int, causal:bool=False): # As in _TemporalConv
         super().__init__()
         self.conv = _TemporalConv(width, start='identity', causal=causal)
     def forward(self, x): return self.conv(x.repeat_interleave(2, 1))
     def field(self, a, b): return tuple(i//2 for i in self.conv.field(a, b))
 
 # %% ../nbs/10_dpvae.ipynb #a1693287
-def _temporal_layer(
-    layer:nn.Module, # A layer of the 2D network
-    temporal:str, # After attention: 'conv' or 'attention'
-    causal:bool, # As in _TemporalConv
-    window:int, # Of temporal attention
-)->nn.Module|None: # What follows it along time, resampling aside
-    "The temporal layer after a 2D layer (VideoDiT, App. A.1)."
+def _temporal_layer(layer, temporal, causal, window):
+    "The temporal layer after a 2D layer (VideoDiT, App. A.1), as _inflate asks for it."
     kind = type(layer).__name__
     if kind == 'ResnetBlock2D':
         return _TemporalBlock(layer.out_channels, layer.norm2.num_groups, causal)
-    if kind == 'Attention' and temporal == 'attention':
-        return _TemporalAttention(layer, window, causal)
-    if kind == 'Attention':
-        return _TemporalMix(layer.to_out[0].out_features, causal)
+    if kind != 'Attention': return
+    if temporal == 'attention': return _TemporalAttention(layer, window, causal)
+    return _TemporalMix(layer.to_out[0].out_features, causal)
 
 # %% ../nbs/10_dpvae.ipynb #95f619c6
 class _Spacetime(nn.Sequential):
-    "Layers on `b t c h w`, one after the other."
+    "Layers on b t c h w, one after the other."
     checkpointing = False # True: recompute activations in the backward pass
     def forward(self, x):
-        again = self.checkpointing and torch.is_grad_enabled()
-        run = (partial(checkpoint, use_reentrant=False) if again else lambda f,
-            x: f(x))
-        for layer in self: x = run(layer, x)
+        if not (self.checkpointing and torch.is_grad_enabled()): return super().forward(x)
+        for layer in self: x = checkpoint(layer, x, use_reentrant=False)
         return x
     def field(self, a, b):
         for layer in reversed(list(self)): a, b = layer.field(a, b)
@@ -180,36 +159,27 @@ class _Spacetime(nn.Sequential):
 
 # %% ../nbs/10_dpvae.ipynb #be4f72e9
 def _inflate(
-    # The encoder or decoder of a diffusers AutoencoderKL; it is copied
-    coder:nn.Module,
+    coder:nn.Module, # The encoder or decoder of a diffusers AutoencoderKL; it is copied
     temporal:str='conv', # After attention: 'conv' or 'attention'
     stages:int=2, # How often time is halved or doubled
     causal:bool=False, # As in _TemporalConv
     window:int=8, # Of temporal attention, in latents
-)->_Spacetime: # At the start: the 2D network on key frames (encoder), or each frame repeated (decoder)
+)->_Spacetime: # At the start: the 2D network on key frames, or each frame repeated
     "A video encoder or decoder from an image one."
-    layers, steps, downs = _layers_2d(deepcopy(coder)), [], 0
-    ups = sum(type(l).__name__ == 'Upsample2D' for l in layers)
-    for layer in layers:
-        kind = type(layer).__name__
-        steps += [_PerFrame(layer), _temporal_layer(layer, temporal, causal,
-            window)]
-        if kind == 'Downsample2D' and downs < stages:
+    layers, steps = _layers_2d(deepcopy(coder)), []
+    downs, ups = ([i for i, l in enumerate(layers) if type(l).__name__ == kind]
+        for kind in ('Downsample2D', 'Upsample2D'))
+    for i, layer in enumerate(layers):
+        steps += [_PerFrame(layer), _temporal_layer(layer, temporal, causal, window)]
+        if i in downs[:stages]:
             steps.append(_TemporalConv(layer.out_channels, 2, 'identity', causal))
-        if kind == 'Upsample2D' and ups <= stages:
-            steps.append(_TemporalUp(layer.out_channels, causal))
-        downs, ups = downs + (kind == 'Downsample2D'), ups - (kind == 'Upsample2D')
+        if i in ups[::-1][:stages]: steps.append(_TemporalUp(layer.out_channels, causal))
     return _Spacetime(*(s for s in steps if s is not None))
 
 # %% ../nbs/10_dpvae.ipynb #e3c04f54
 class _Networks(nn.Module):
     "E_k and D_k (frozen), E_r and D (trained); nothing in here is scaled."
-    def __init__(self,
-        key:nn.Module, # A diffusers AutoencoderKL: E_k and D_k
-        E_r:_Spacetime, # Video to what is added to the key frames' moments
-        D:_Spacetime, # Latents to video
-        settings:dict, # temporal, stages, key_encoder, causal, window
-    ):
+    def __init__(self, key, E_r, D, settings): # settings: as from_2d makes them
         super().__init__()
         self.key = key.eval().requires_grad_(False)
         self.E_r, self.D, self.settings = E_r, D, settings
@@ -219,9 +189,7 @@ class _Networks(nn.Module):
         super().train(mode)
         self.key.eval()
         return self
-    def trainable_parameters(self)->list:
-        "What learns: E_r and D."
-        return [*self.E_r.parameters(), *self.D.parameters()]
+    def trainable_parameters(self)->list: return [*self.E_r.parameters(), *self.D.parameters()]
     @torch.no_grad()
     def key_moments(self, frames:torch.Tensor)->torch.Tensor:
         "E_k of each frame of b t 3 h w: mean and log-variance, b t 2c h' w'."
@@ -232,8 +200,7 @@ class _Networks(nn.Module):
         return self.key.decode(z.flatten(0, 1)).sample.unflatten(0, z.shape[:2])
     def moments(self, video:torch.Tensor)->tuple:
         "Moments of z (eq. 1) and of z_k, each b t/t_q 2c h' w'."
-        z_k, z_r = (self.key_moments(video[:, ::self.temporal_stride]),
-            self.E_r(video))
+        z_k, z_r = self.key_moments(video[:, ::self.temporal_stride]), self.E_r(video)
         return (z_k + z_r if self.key_encoder else z_r), z_k
     def forward(self, video:torch.Tensor)->tuple:
         "Reconstruction, z and z_k of b t 3 h w, t a multiple of t_q."
@@ -248,57 +215,45 @@ class DPVAE(_Networks):
         key:nn.Module, E_r:nn.Module, D:nn.Module, settings:dict, # As in _Networks
         name:str='dpvae', # What to call it in reports
         chunk:int=64, # At most so many frames at once, besides their context
-        # Latents of context on each side; None: the receptive field
-        overlap:int=None,
-        # Side in pixels of the tiles of a large frame; None: no tiles
-        tile:int=None,
+        overlap:int=None, # Latents of context on each side; None: the receptive field
+        tile:int=None, # Side in pixels of the tiles of a large frame; None: no tiles
         dtype:torch.dtype=None, # Autocast to it in encode and decode; None: no
     ):
         super().__init__(key, E_r, D, settings)
-        if chunk < 1 or (overlap or 0) < 0:
-            raise ValueError(
-                f'chunk={chunk} should be at least 1, overlap={overlap} 0')
+        if min(chunk - 1, overlap or 0) < 0:
+            raise ValueError(f'chunk={chunk} should be at least 1, overlap={overlap} 0')
         self.name, self.chunk, self.overlap = name, chunk, overlap
         self.tile, self.dtype = tile, dtype
         self.channels, self.stride = channels_and_stride(key.config)
-        mean, std = latent_scale(key.config)
-        self.register_buffer('mean', mean)
-        self.register_buffer('std', std)
+        for k, v in zip(('mean', 'std'), latent_scale(key.config)): self.register_buffer(k, v)
     def __repr__(self):
-        options = ', '.join(f'{k}={v!r}' for k, v in self.settings.items())
-        return (f'DPVAE({self.name!r}, channels={self.channels}, '
-            f'stride={self.stride}'
-            f', temporal_stride={self.temporal_stride}, {options})')
+        shape = {k: getattr(self, k) for k in ('channels', 'stride', 'temporal_stride')}
+        options = ', '.join(f'{k}={v!r}' for k, v in (shape | self.settings).items())
+        return f'DPVAE({self.name!r}, {options})'
     def count_parameters(self)->dict: return network_sizes(self)
     def save(self, folder:str|Path)->Path: return save_dpvae(self, folder)
     save_pretrained = save
     @classmethod
     def from_pretrained(cls, folder:str|Path, **options)->'DPVAE':
-        "A DP-VAE as save wrote it, in eval mode; options as in DPVAE."
-        return load_dpvae(cls, folder, **options)
-    def context(self)->dict: return _context(self)
+        return load_dpvae(cls, folder, **options) # options: as above
+    def context(self)->dict: return context_of(self)
     def latent_shape(self, frames:int, height:int, width:int=None)->tuple:
         "(latent frames, channels, rows, columns) of a clip; 1 frame is an image."
         rows, columns = height//self.stride, (width or height)//self.stride
         return -(-frames//self.temporal_stride), self.channels, rows, columns
 
-# %% ../nbs/10_dpvae.ipynb #e994e869
-def _context(
-    model:DPVAE, # Any
-)->dict: # 'encode' and 'decode': (before, after), in latents
-    "How many latents of context an exact chunk needs on each side."
-    q = model.temporal_stride
-    # frames behind latent 0; latents behind the frames of latent 0
-    first, last = model.E_r.field(0, 0)
-    back, ahead = model.D.field(0, q - 1)
-    return dict(encode=(-(first//q), max(last//q, 0)), decode=(-back,
-        max(ahead, 0)))
+# %% ../nbs/10_dpvae.ipynb #b5d46ed4
+def _both_ways(model, *how):
+    "E_r and D of an image autoencoder; its two 1x1 convolutions, if it has them, too."
+    E_r, D = _inflate(model.encoder, *how), _inflate(model.decoder, *how)
+    before, after = deepcopy(model.quant_conv), deepcopy(model.post_quant_conv)
+    if before is not None: E_r.append(_PerFrame(before))
+    return E_r, D if after is None else _Spacetime(_PerFrame(after), *D)
 
 # %% ../nbs/10_dpvae.ipynb #a3a22916
 @patch(cls_method=True)
 def from_2d(cls:DPVAE,
-    # Of diffusers, e.g. vae.load('mini').model; copied
-    autoencoder_kl:'AutoencoderKL',
+    autoencoder_kl:'AutoencoderKL', # Of diffusers, e.g. vae.load('mini').model; copied
     temporal:str='conv', # After each attention: 'conv' or 'attention' along time
     stages:int=None, # How often time is halved, t_q = 2^stages; None: 2 if possible
     key_encoder:bool=True, # Add z_k (eq. 1); False: Table 3, "w/o 2D VAE"
@@ -309,40 +264,22 @@ def from_2d(cls:DPVAE,
     "A video autoencoder from an image autoencoder (VideoDiT, sec. 3.1, App. A.1)."
     stages = check_source(autoencoder_kl, temporal, stages)
     model = deepcopy(autoencoder_kl).requires_grad_(True)
-    how = dict(temporal=temporal, stages=stages, causal=causal, window=window)
-    E_r, D = _inflate(model.encoder, **how), _inflate(model.decoder, **how)
-    if model.quant_conv is not None:
-        E_r.append(_PerFrame(deepcopy(model.quant_conv)))
-    if model.post_quant_conv is not None:
-        D = _Spacetime(_PerFrame(deepcopy(model.post_quant_conv)), *D)
-    last = E_r[-1].layer if model.quant_conv is not None else E_r[-1].layer[-1]
-    if key_encoder:
-        for p in last.parameters(): nn.init.zeros_(p)
+    E_r, D = _both_ways(model, temporal, stages, causal, window)
+    if key_encoder: [nn.init.zeros_(p) for p in [*E_r[-1].modules()][-1].parameters()]
     settings = dict(temporal=temporal, stages=stages, key_encoder=key_encoder,
         causal=causal, window=window)
     return cls(model, E_r, D, settings, **options)
 
-# %% ../nbs/10_dpvae.ipynb #75178707
-def _run(
-    model:DPVAE, # With its chunk, overlap, tile and dtype
-    network:nn.Module, # b t ... h w -> b t' ... h' w'
-    x:torch.Tensor, # b t c h w
-    decode:bool, # Which way
-)->torch.Tensor: # network(x) in float32
-    "Chunks in time, tiles in space, autocast if wanted."
-    q, s = model.temporal_stride, model.stride
-    rates, scale, tile = ((1, q), s, s) if decode else ((q, 1), 1/s, 1)
-    context = model.context()['decode' if decode else 'encode']
-    if model.overlap is not None: context = [min(c, model.overlap) for c in context]
-    def piece(v):
-        with torch.autocast(v.device.type, model.dtype, model.dtype is not None):
-            return network(v).float()
-    clip = partial(in_chunks, piece, size=max(model.chunk//q, 1), context=context,
-        rates=rates)
-    if model.tile is None or max(x.shape[-2:])*tile <= model.tile: return clip(x)
-    if model.tile % (4*s) == 0: return in_tiles(clip, x, model.tile//tile, scale)
-    raise ValueError(f'tile={model.tile} should be a multiple of {4*s}, four times '
-        'the stride')
+# %% ../nbs/10_dpvae.ipynb #b6eed45e
+def _clip_moments(model, video):
+    "Unscaled, of clips whose last group of pictures is filled up."
+    video = pad_end(video, model.temporal_stride)
+    return run_in_pieces(model, lambda x: model.moments(x)[0], video, False)
+
+def _image_moments(model, video):
+    "Unscaled, of clips of one frame."
+    frame = lambda x: model.key_moments(x[:, None])
+    return each_chunk(frame, video[:, 0], model.chunk, model.dtype)
 
 # %% ../nbs/10_dpvae.ipynb #f16adc9a
 @patch
@@ -350,17 +287,11 @@ def _run(
 def encode_moments(self:DPVAE,
     video:torch.Tensor, # b t 3 h w in [-1, 1]; h, w multiples of stride; any t
 )->tuple: # (mean, std) of the latents, each b ceil(t/t_q) c h/stride w/stride, scaled
-    """The posterior of every latent; one frame alone is an image and goes through
-    E_k."""
+    "The posterior of every latent; one frame alone is an image and goes through E_k."
     video_frames(video, 3, self.stride) # raises what is wrong with the shape
-    video, image = video.to(self.key.dtype), video.shape[1] == 1
-    if image:
-        frame = lambda x: self.key_moments(x[:, None])
-        m = each_chunk(frame, video[:, 0], self.chunk, self.dtype)
-    else:
-        video = pad_end(video, self.temporal_stride)
-        m = _run(self, lambda x: self.moments(x)[0], video, False)
-    mean, log = m.chunk(2, 2)
+    image, video = video.shape[1] == 1, video.to(self.key.dtype)
+    moments = (_image_moments if image else _clip_moments)(self, video)
+    mean, log = moments.chunk(2, 2)
     # without E_k nothing was trained to give a spread
     std = (log.clamp(-30, 20)/2).exp()*(self.key_encoder or image)
     return (mean - self.mean)/self.std, std/self.std
@@ -374,9 +305,15 @@ def encode(self:DPVAE,
 )->torch.Tensor: # b ceil(t/t_q) c h/stride w/stride, scaled
     "Video to scaled latents."
     mean, std = self.encode_moments(video)
-    if not sample: return mean
-    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-    return mean + std*noise
+    return mean + std*randn_like(mean, generator) if sample else mean
+
+# %% ../nbs/10_dpvae.ipynb #1270f6fe
+def _frames_in(model, n, frames=None):
+    "How many frames n latents decode to; ValueError if they hold fewer or more."
+    q = model.temporal_stride
+    if frames is None: return 1 if n == 1 else n*q
+    if -(-frames//q) == n: return frames
+    raise ValueError(f'{n} latents hold {(n - 1)*q + 1} to {n*q} frames, not {frames}')
 
 # %% ../nbs/10_dpvae.ipynb #92f8ae07
 @patch
@@ -386,14 +323,10 @@ def decode(self:DPVAE,
     frames:int=None, # How many frames to give; None: n*t_q, or 1 if n is 1
 )->torch.Tensor: # b frames 3 h*stride w*stride in [-1, 1]
     "Scaled latents back to video; one latent alone is an image."
-    n, q = latents.shape[1], self.temporal_stride
     z = video_frames(latents, self.channels).float()*self.std + self.mean
-    frames = (1 if n == 1 else n*q) if frames is None else frames
-    if -(-frames//q) != n:
-        raise ValueError(
-            f'{n} latents hold {(n - 1)*q + 1} to {n*q} frames, not {frames}')
-    z = z.to(self.key.dtype).unflatten(0, (-1, n))
-    if frames > 1: x = _run(self, self.D, z, True)
+    z = z.to(self.key.dtype).unflatten(0, latents.shape[:2])
+    frames = _frames_in(self, latents.shape[1], frames)
+    if frames > 1: x = run_in_pieces(self, self.D, z, True)
     else:
         image = lambda v: self.key_decode(v[:, None])
         x = each_chunk(image, z[:, 0], self.chunk, self.dtype)
@@ -408,15 +341,12 @@ def trained_mini_dpvae(
     return load_miniature(DPVAE, folder, **options)
 
 # %% ../nbs/10_dpvae.ipynb #4f9600d0
-def _load_dpvae(
-    folder:str|Path, # As DPVAE.save makes it; None: the miniature
-    chunk:int, # As in vae.load
-    dtype:torch.dtype, # As in vae.load
-)->DPVAE: # Frozen, in eval mode
-    "The registry entry's load."
-    read = DPVAE.from_pretrained if folder else trained_mini_dpvae
-    folders = [folder] if folder else []
-    return read(*folders, chunk=chunk, dtype=dtype).requires_grad_(False)
+def _load_dpvae(folder:str|Path, chunk:int, dtype:torch.dtype)->DPVAE:
+    "The registry entry's load: DPVAE.save's folder, or None for the miniature."
+    options = dict(chunk=chunk, dtype=dtype)
+    if folder: model = DPVAE.from_pretrained(folder, **options)
+    else: model = trained_mini_dpvae(**options)
+    return model.requires_grad_(False)
 
 vae.register('dpvae', _load_dpvae, dpvae_shape)
 
@@ -435,21 +365,25 @@ def regulariser(
     z_k:torch.Tensor, # Likewise: what E_k makes of the key frames
 )->dict: # key, mean, std: scalars
     "The three parts of L_reg (VideoDiT, eq. 3)."
-    mean, std = channel_statistics(z.float())
-    mean_k, std_k = channel_statistics(z_k.detach().float())
-    return dict(key=F.mse_loss(model.key_decode(z).float(), keys),
-        mean=F.mse_loss(mean, mean_k), std=F.mse_loss(std, std_k))
+    have, want = channel_statistics(z.float()), channel_statistics(z_k.detach().float())
+    mean, std = map(F.mse_loss, have, want)
+    return dict(key=F.mse_loss(model.key_decode(z).float(), keys), mean=mean, std=std)
 
 # %% ../nbs/10_dpvae.ipynb #a8c63a3a
-def _weights(
-    recon:float, reg:float, lpips:float, disc:float, # As in DPLoss
-)->dict: # One per term, in the order of the log
-    "Weights of all terms; ValueError if one is negative."
+def _weights(recon, reg, lpips, disc):
+    "One per term, in the order of the log; ValueError if one is negative."
     given = dict(recon=recon, reg=reg, lpips=lpips, disc=disc)
     if bad := [k for k, v in given.items() if v < 0]:
         raise ValueError(f'the weight {bad[0]} is negative')
     return dict(recon=recon, key=reg, statistics=reg, lpips=lpips, disc=disc,
         critic=1.)
+
+# %% ../nbs/10_dpvae.ipynb #5f1c6ea9
+def _distance(pixel):
+    "The reconstruction loss by name."
+    if pixel == 'l2': return F.mse_loss
+    if pixel == 'l1': return F.l1_loss
+    raise ValueError(f"pixel is 'l1' or 'l2', not {pixel!r}")
 
 # %% ../nbs/10_dpvae.ipynb #85a73d2d
 class DPLoss(nn.Module):
@@ -467,20 +401,15 @@ class DPLoss(nn.Module):
         critic:nn.Module=None, # None: PatchDiscriminator()
     ):
         super().__init__()
-        self.weights = _weights(recon, reg, lpips, disc)
-        if pixel not in ('l1', 'l2'):
-            raise ValueError(f"pixel is 'l1' or 'l2', not {pixel!r}")
-        self.vae, self.adaptive = vae, adaptive
-        self.distance = dict(l1=F.l1_loss, l2=F.mse_loss)[pixel]
-        self.discriminator = (critic or PatchDiscriminator()) if disc else None
-        self.perceptual = perceptual_loss(perceptual, weights) if lpips else None
+        self.vae, self.adaptive, self.discriminator, self.perceptual = vae, adaptive, None, None
+        self.weights, self.distance = _weights(recon, reg, lpips, disc), _distance(pixel)
+        if disc: self.discriminator = critic or PatchDiscriminator()
+        if lpips: self.perceptual = perceptual_loss(perceptual, weights)
     @property
     def model(self)->DPVAE: return self.vae
     def forward(self, video:torch.Tensor, critic:bool=True)->dict:
-        """Terms of b t 3 h w in [-1, 1], not weighted; `critic`: the adversarial
-        ones too."""
-        # raises what is wrong with the shape
-        video_frames(video, 3, self.vae.stride)
+        "Terms of b t 3 h w in [-1, 1], not weighted; critic: the adversarial ones too."
+        video_frames(video, 3, self.vae.stride) # raises what is wrong with the shape
         video = pad_end(video, self.vae.temporal_stride)
         terms, x_hat = _terms(self, video)
         if critic and self.discriminator is not None:
@@ -491,34 +420,25 @@ class DPLoss(nn.Module):
         return sum(self.weights[k]*v for k, v in terms.items())
 
 # %% ../nbs/10_dpvae.ipynb #50c96246
-def _terms(
-    loss:DPLoss, # Its networks and weights
-    video:torch.Tensor, # b t 3 h w in [-1, 1], t a multiple of t_q
-)->tuple: # (recon, key, statistics, lpips; the reconstruction)
-    "Reconstruction, regulariser and perceptual loss (eq. 2 to 4), not weighted."
+def _terms(loss, video):
+    "(recon, key, statistics, lpips of eq. 2 to 4, not weighted; the reconstruction)"
     x_hat, z, z_k = loss.vae(video)
     x_hat = x_hat.float()
     terms = dict(recon=loss.distance(x_hat, video))
     if loss.weights['key']:
-        keys = video[:, ::loss.vae.temporal_stride]
-        parts = regulariser(loss.vae, keys, z, z_k)
+        parts = regulariser(loss.vae, video[:, ::loss.vae.temporal_stride], z, z_k)
         terms |= dict(key=parts['key'], statistics=parts['mean'] + parts['std'])
     if loss.perceptual is not None:
         terms['lpips'] = loss.perceptual(x_hat.flatten(0, 1), video.flatten(0, 1))
     return terms, x_hat
 
 # %% ../nbs/10_dpvae.ipynb #0385c478
-def _adversarial(
-    loss:DPLoss, # Its discriminator and weights
-    video:torch.Tensor, # b t 3 h w
-    x_hat:torch.Tensor, # Its reconstruction
-    others:dict, # The other terms
-)->dict: # disc (gradients for E_r and D only), critic (for the discriminator only)
-    "Both sides of the adversarial loss."
+def _adversarial(loss, video, x_hat, others):
+    "disc: gradients for E_r and D only; critic: for the discriminator only."
     net = loss.discriminator
     disc = -frozen_logits(net, x_hat).float().mean()
     if loss.adaptive:
         last = loss.vae.D[-1].layer[-1].weight
         disc = disc*adaptive_weight(loss.total(others), disc, last)
-    return dict(disc=disc,
-        critic=hinge_loss(net(video).float(), net(x_hat.detach()).float()))
+    critic = hinge_loss(net(video).float(), net(x_hat.detach()).float())
+    return dict(disc=disc, critic=critic)
