@@ -176,29 +176,6 @@ def _sd3_class():
     from diffusers import SD3Transformer2DModel
     return SD3Transformer2DModel
 
-# %% ../nbs/library/image_models.ipynb #95378957
-def _ready_prompt(m, y, t):
-    "A prompt (None: 154 zeros) as SD3 reads it; while training, some are dropped."
-    c, b, w = m.config, len(t), m.context_embedder.weight
-    zeros = partial(torch.zeros, b, device=t.device)
-    if y is None:
-        y = Prompt(zeros(154, c.joint_attention_dim), zeros(c.pooled_projection_dim))
-    if m.training and getattr(m, 'label_dropout', 0.):
-        y = y.drop(torch.rand(b, device=t.device) < m.label_dropout)
-    return y.to(device=t.device, dtype=w.dtype)
-
-# %% ../nbs/library/image_models.ipynb #749ec56b
-def _check_prompt(m, y):
-    "ValueError unless y are prompts of the widths that this SD3 reads."
-    if not isinstance(y, Prompt):
-        raise ValueError(f'VideoDiT: y is {type(y).__name__}, but Stable Diffusion 3 '
-            'reads prompts: Prompt(tokens, pooled)')
-    want = m.config.joint_attention_dim, m.config.pooled_projection_dim
-    have = y.tokens.shape[-1], y.pooled.shape[-1]
-    if have != want:
-        raise ValueError(f'VideoDiT: a prompt with {have[0]} and {have[1]} channels, '
-            f'this model reads {want[0]} (tokens) and {want[1]} (pooled)')
-
 # %% ../nbs/library/image_models.ipynb #a1941603
 _sd3_repo = 'stabilityai/stable-diffusion-3-medium-diffusers'
 sd3_medium = dict(sample_size=128, patch_size=2, in_channels=16, num_layers=24,
@@ -258,6 +235,29 @@ def image_shape(
     with torch.device('meta'):
         if ours: return image_dit(**changes)
         return _sd3_class()(**_sd3_config(image) | changes)
+
+# %% ../nbs/library/image_models.ipynb #95378957
+def _ready_prompt(m, y, t):
+    "A prompt (None: 154 zeros) as SD3 reads it; while training, some are dropped."
+    c, b, w = m.config, len(t), m.context_embedder.weight
+    zeros = partial(torch.zeros, b, device=t.device)
+    if y is None:
+        y = Prompt(zeros(154, c.joint_attention_dim), zeros(c.pooled_projection_dim))
+    if m.training and getattr(m, 'label_dropout', 0.):
+        y = y.drop(torch.rand(b, device=t.device) < m.label_dropout)
+    return y.to(device=t.device, dtype=w.dtype)
+
+# %% ../nbs/library/image_models.ipynb #749ec56b
+def _check_prompt(m, y):
+    "ValueError unless y are prompts of the widths that this SD3 reads."
+    if not isinstance(y, Prompt):
+        raise ValueError(f'VideoDiT: y is {type(y).__name__}, but Stable Diffusion 3 '
+            'reads prompts: Prompt(tokens, pooled)')
+    want = m.config.joint_attention_dim, m.config.pooled_projection_dim
+    have = y.tokens.shape[-1], y.pooled.shape[-1]
+    if have != want:
+        raise ValueError(f'VideoDiT: a prompt with {have[0]} and {have[1]} channels, '
+            f'this model reads {want[0]} (tokens) and {want[1]} (pooled)')
 
 # %% ../nbs/library/image_models.ipynb #7ea45b1c
 def _cropped_positions(m, h, w):

@@ -6,10 +6,9 @@
 __all__ = ['align4gen_text', 'random_encoders', 'read_captions', 'captions_of', 'PromptTable', 'embed_captions', 'TextToVideo']
 
 # %% ../nbs/library/prompts.ipynb #f2753037
-import csv, json, logging, re, shlex, shutil, sys, tarfile, tempfile
-import warnings
+import csv, json, logging, re, shlex, shutil, sys, tarfile, tempfile, warnings
 from contextlib import contextmanager
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal
@@ -39,41 +38,53 @@ def _caption_bytes(
     "Size of one embedded caption."
     return 2*((77 + words)*dim + pooled)
 
+# %% ../nbs/library/prompts.ipynb #82467d27
+@contextmanager
+def _only_errors(name):
+    "A library's logger says less for a while."
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try: yield
+    finally: logger.setLevel(level)
+
 # %% ../nbs/library/prompts.ipynb #b244aa9f
 @contextmanager
 def _quiet():
     "Without the libraries' progress bars and warnings about long captions."
     from transformers.utils import logging as tr
-    loggers = [logging.getLogger(n) for n in ('diffusers', 'transformers')]
-    levels, bars = [l.level for l in loggers], tr.is_progress_bar_enabled()
-    for l in loggers: l.setLevel(logging.ERROR)
+    bars = tr.is_progress_bar_enabled()
     tr.disable_progress_bar()
-    try: yield
+    try:
+        with _only_errors('diffusers'), _only_errors('transformers'): yield
     finally:
-        for l, n in zip(loggers, levels): l.setLevel(n)
         if bars: tr.enable_progress_bar()
 
 # %% ../nbs/library/prompts.ipynb #7706247f
 def _write_json(file, x): file.write_text(json.dumps(x), encoding='utf-8')
 
+# %% ../nbs/library/prompts.ipynb #bc255bb9
+def _letters():
+    "Every byte, every byte at the end of a word, and two marks."
+    from tokenizers.pre_tokenizers import ByteLevel
+    letters = sorted(ByteLevel.alphabet())
+    ends = [l + '</w>' for l in letters]
+    return [*letters, *ends, '<|startoftext|>', '<|endoftext|>']
+
 # %% ../nbs/library/prompts.ipynb #1727b935
 def _clip_tokenizer(folder):
     "Write a CLIP tokenizer that spells, without a single merge; its vocabulary."
-    from tokenizers.pre_tokenizers import ByteLevel
-    letters = sorted(ByteLevel.alphabet())
-    vocab = [*letters, *(l + '</w>' for l in letters), '<|startoftext|>',
-        '<|endoftext|>']
+    vocab, special = _letters(), dict(zip(('bos', 'eos', 'unk', 'pad'), (-2, -1, -1, -1)))
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder/'vocab.json', {t: i for i, t in enumerate(vocab)})
     (folder/'merges.txt').write_text('#version: 0.2\n', encoding='utf-8')
-    _write_json(folder/'tokenizer_config.json', dict(
-        tokenizer_class='CLIPTokenizer', model_max_length=77, bos_token=vocab[-2],
-        eos_token=vocab[-1], unk_token=vocab[-1], pad_token=vocab[-1]))
+    _write_json(folder/'tokenizer_config.json', dict(tokenizer_class='CLIPTokenizer',
+        model_max_length=77, **{f'{k}_token': vocab[i] for k, i in special.items()}))
     return vocab
 
-# %% ../nbs/library/prompts.ipynb #b1d92e76
-def _t5_tokenizer(folder):
-    "Write a T5 tokenizer that spells; its vocabulary."
+# %% ../nbs/library/prompts.ipynb #9e0cef5e
+def _spelling_t5():
+    "(tokenizer, its vocabulary): every printable letter is a token."
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     pieces = ['<pad>', '</s>', '<unk>', '▁', *map(chr, range(33, 127))]
     scores = [(p, -float(i > 2)) for i, p in enumerate(pieces)]
@@ -81,6 +92,12 @@ def _t5_tokenizer(folder):
     made.pre_tokenizer = pre_tokenizers.Metaspace(replacement='▁')
     made.post_processor = processors.TemplateProcessing(single='$A </s>',
         pair='$A </s> $B </s>', special_tokens=[('</s>', 1)])
+    return made, pieces
+
+# %% ../nbs/library/prompts.ipynb #b1d92e76
+def _t5_tokenizer(folder):
+    "Write a T5 tokenizer that spells; its vocabulary."
+    made, pieces = _spelling_t5()
     folder.mkdir(parents=True, exist_ok=True)
     made.save(str(folder/'tokenizer.json'))
     _write_json(folder/'tokenizer_config.json', dict(
@@ -144,17 +161,13 @@ def _weight_files(part):
     return {*json.loads(index.read_text(encoding='utf-8'))['weight_map'].values()}
 
 # %% ../nbs/library/prompts.ipynb #4a641756
-def _missing_file(
-    folder:Path, # As the Hub has it
-    t5:bool=True, # Is the third encoder wanted?
-)->str: # '' if all are there
-    "The first file that the encoders need and the folder does not have."
+def _missing_file(folder, t5=True):
+    "The first file that the encoders need and the folder does not have, or ''."
     for part, files in text_files.items():
         if part.endswith('_3') and not t5: continue
         need = files[:1]
         # tokenizers' other files differ between old and new versions
-        if not part.startswith('tokenizer'):
-            need = [*need, *_weight_files(folder/part)]
+        if not part.startswith('tokenizer'): need = [*need, *_weight_files(folder/part)]
         for f in need:
             if not (folder/part/f).is_file(): return f'{part}/{f}'
     return ''
@@ -162,14 +175,12 @@ def _missing_file(
 # %% ../nbs/library/prompts.ipynb #afb48e28
 def _fetch_encoders(t5):
     "The encoders' files from the Hub; OSError within seconds names the way out."
-    files = [f'{part}/{f}' for part, names in text_files.items() for f in names
-        if t5 or not part.endswith('_3')]
+    parts = [p for p in text_files if t5 or not p.endswith('_3')]
+    files = [f'{part}/{f}' for part in parts for f in text_files[part]]
     try: return fetch(text_repo, files, 'text encoders')
-    except OSError as e:
-        why = str(e).split('. Download the files elsewhere')[0]
-        raise OSError(f'{why}. Its licence must be accepted there. Download it '
-            'elsewhere, and name the folder: --weights '
-            f'path/to/{text_repo.split("/")[1]}') from None
+    except OSError as e: raise OSError(str(e).split('. Download the files elsewhere')[0]
+        + '. Its licence must be accepted there. Download it elsewhere, and name the '
+        f'folder: --weights path/to/{text_repo.split("/")[1]}') from None
 
 # %% ../nbs/library/prompts.ipynb #3e5b98f8
 def text_folder(
@@ -179,14 +190,12 @@ def text_folder(
     "The encoders' folder; OSError, within seconds, names what is missing."
     if str(weights) == 'hub': return _fetch_encoders(t5)
     folder = Path(weights)
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"text encoders: there is no folder {folder}; weights is a folder "
-            f"laid out as {text_repo}, 'hub', or 'random' to try things out")
-    if gone := _missing_file(folder, t5):
-        raise FileNotFoundError(
-            f'text encoders: {folder/gone} is missing. {text_repo} on the Hub has '
-            'it' + (', or leave T5 out: --no_t5' if '_3' in gone else ''))
+    if not folder.is_dir(): raise FileNotFoundError(
+        f"text encoders: there is no folder {folder}; weights is a folder laid out as "
+        f"{text_repo}, 'hub', or 'random' to try things out")
+    if gone := _missing_file(folder, t5): raise FileNotFoundError(
+        f'text encoders: {folder/gone} is missing. {text_repo} on the Hub has it'
+        + (', or leave T5 out: --no_t5' if '_3' in gone else ''))
     return folder
 
 # %% ../nbs/library/prompts.ipynb #4a059c7b
@@ -208,6 +217,17 @@ def _stand_in(folder):
         width = json.loads(file.read_text(encoding='utf-8'))['joint_attention_dim']
     return SimpleNamespace(config=SimpleNamespace(joint_attention_dim=width))
 
+# %% ../nbs/library/prompts.ipynb #502c5f59
+def _read_encoder(folder, name, device, dtype):
+    "One text encoder, frozen, and its tokenizer, as the pipeline calls them."
+    import transformers as tr
+    kinds = tr.CLIPTextModelWithProjection, tr.CLIPTokenizer
+    if name == '_3': kinds = tr.T5EncoderModel, tr.T5TokenizerFast
+    model = _read_part(kinds[0], folder/f'text_encoder{name}', dtype=dtype,
+        use_safetensors=True).to(device).eval().requires_grad_(False)
+    tokenizer = _read_part(kinds[1], folder/f'tokenizer{name}')
+    return {f'text_encoder{name}': model, f'tokenizer{name}': tokenizer}
+
 # %% ../nbs/library/prompts.ipynb #2cc86507
 def load_text(
     weights:str|Path, # A folder, or 'hub'
@@ -215,22 +235,14 @@ def load_text(
     device:str|torch.device='cpu', # Where they run
     dtype:torch.dtype=torch.float32, # Of their weights; bfloat16 on a GPU
 ): # diffusers' StableDiffusion3Pipeline, with text encoders alone
-    """SD3's text encoders, frozen; OSError or ValueError if a file is missing or
-    bad."""
-    import transformers as tr
+    "SD3's text encoders, frozen; OSError or ValueError if a file is missing or bad."
     from diffusers import StableDiffusion3Pipeline
     folder = text_folder(weights, t5)
-    parts = dict(text_encoder_3=None, tokenizer_3=None)
-    clip = tr.CLIPTextModelWithProjection, tr.CLIPTokenizer
-    kinds = {'': clip, '_2': clip, '_3': (tr.T5EncoderModel, tr.T5TokenizerFast)}
-    for name in kinds if t5 else ('', '_2'):
-        model, tokenizer = kinds[name]
-        model = _read_part(model, folder/f'text_encoder{name}', dtype=dtype,
-            use_safetensors=True)
-        parts[f'text_encoder{name}'] = model.to(device).eval().requires_grad_(False)
-        parts[f'tokenizer{name}'] = _read_part(tokenizer, folder/f'tokenizer{name}')
-    pipe = StableDiffusion3Pipeline(transformer=None, scheduler=None, vae=None,
-        **parts)
+    parts = dict(text_encoder_3=None, tokenizer_3=None, transformer=None,
+        scheduler=None, vae=None)
+    for name in ('', '_2', '_3')[:3 if t5 else 2]:
+        parts |= _read_encoder(folder, name, device, dtype)
+    pipe = StableDiffusion3Pipeline(**parts)
     if not t5: pipe.transformer = _stand_in(folder)
     return pipe
 
@@ -243,10 +255,9 @@ def read_text(
 )->Prompt: # tokens b 77+words d, pooled b p, on the encoders' device
     "The embeddings of some captions."
     if not 1 <= words <= 512: raise ValueError(f'words={words} should be 1 to 512')
-    if pipe.text_encoder_3 is None: words = 77
     tokens, _, pooled, _ = pipe.encode_prompt([*captions], None, None,
         device=pipe.text_encoder.device, do_classifier_free_guidance=False,
-        max_sequence_length=words)
+        max_sequence_length=words if pipe.text_encoder_3 else 77)
     return Prompt(tokens, pooled)
 
 # %% ../nbs/library/prompts.ipynb #64200b6c
@@ -275,115 +286,123 @@ def class_captions(
     if [*classes] == [str(i) for i in range(10)]: return digit_captions
     return [_class_caption(c) for c in classes]
 
+# %% ../nbs/library/prompts.ipynb #8461f77e
+def _columns(path, names):
+    "The names of a CSV file's columns; ValueError if one of the two is missing."
+    columns = [(name or '').strip() for name in names or ()]
+    if {'file', 'caption'} <= {*columns}: return columns
+    have = ', '.join(filter(None, columns)) or 'no rows'
+    raise ValueError(f'{path} needs the columns file and caption; it has {have}')
+
 # %% ../nbs/library/prompts.ipynb #89aa5b9e
 def _csv_rows(path):
-    "The rows of a CSV file with the columns file and caption, without blanks."
+    "Rows of a CSV file with the columns file and caption, one at a time, stripped."
     try:
         with open(path, newline='', encoding='utf-8-sig') as f:
-            rows = [*csv.DictReader(f, skipinitialspace=True)]
+            reader = csv.DictReader(f, skipinitialspace=True)
+            reader.fieldnames = _columns(path, reader.fieldnames)
+            for row in reader:
+                yield {k: ' '.join(v.split()) for k, v in row.items() if isinstance(v, str)}
     except (UnicodeDecodeError, csv.Error) as e:
         raise ValueError(f'{path} is not a CSV file in UTF-8: {e}') from None
-    bare = lambda k: (k or '').strip()
-    columns = [*map(bare, rows[0])] if rows else []
-    if not {'file', 'caption'} <= {*columns}:
-        have = ', '.join(filter(None, columns)) or 'no rows'
-        raise ValueError(
-            f'{path} needs the columns file and caption; it has {have}')
-    def clean(row):
-        return {bare(k): ' '.join(v.split()) for k, v in row.items()
-            if isinstance(v, str)}
-    return [*map(clean, rows)]
+
+# %% ../nbs/library/prompts.ipynb #620b6906
+def _file_of(path, n, row):
+    "The file that row n names, with slashes."
+    file = row.get('file', '')
+    if not file: raise ValueError(f'{path}, row {n}: the column file is empty')
+    return Path(file.replace('\\', '/')).as_posix()
 
 # %% ../nbs/library/prompts.ipynb #04932f6d
 def _read_csv(
     path:Path, # A CSV file with the columns file and caption; others are ignored
 )->dict: # File, as the CSV names it, to caption
     "Captions by file; ValueError names the row, a warning counts empty captions."
-    found, empty, rows = {}, [], _csv_rows(path)
-    for n, row in enumerate(rows, 2):
-        file, caption = row.get('file', ''), row.get('caption', '')
-        if not file: raise ValueError(f'{path}, row {n}: the column file is empty')
-        file = Path(file.replace('\\', '/')).as_posix()
-        if found.get(file, caption) != caption:
-            raise ValueError(
-                f'{path}, row {n}: {file} has another caption already, '
-                f'{found[file]!r}')
+    found, empty, n = {}, [], 1
+    for n, row in enumerate(_csv_rows(path), 2):
+        file, caption = _file_of(path, n, row), row.get('caption', '')
+        if found.get(file, caption) != caption: raise ValueError(
+            f'{path}, row {n}: {file} has another caption already, {found[file]!r}')
         if not caption and file not in found: empty.append(n)
         found[file] = caption
-    if empty:
-        warnings.warn(
-            f'{path}: {len(empty):,} of {len(rows):,} rows have no caption, the '
-            f'first is row {empty[0]}: these clips train without a prompt',
-            stacklevel=3)
+    if n == 1: _columns(path, [])
+    if empty: warnings.warn(f'{path}: {len(empty):,} of {n - 1:,} rows have no caption, '
+        f'the first is row {empty[0]}: these clips train without a prompt', stacklevel=3)
     return found
+
+# %% ../nbs/library/prompts.ipynb #18738a5b
+def _is_json(name): return name.lower().endswith('.json')
+
+def _json_caption(text, name):
+    "The field caption of a JSON text; ValueError names the file."
+    try: caption = json.loads(text)['caption']
+    except (ValueError, KeyError, TypeError, RecursionError): caption = None
+    if isinstance(caption, str): return caption
+    raise ValueError(f'{name} is not JSON with a field caption')
 
 # %% ../nbs/library/prompts.ipynb #7492ce2b
 def _caption_in(
-    data:bytes, # Of a .txt or .json file
+    file, # Open for reading bytes: a .txt or .json file
     name:str, # Of that file, for the message
 )->str: # One line
     "The caption that a small file holds; ValueError names the file."
+    data = file.read(_longest + 1)
+    if len(data) > _longest: raise ValueError(
+        f'{name} is no caption: it has more than {_longest:,} bytes')
     try: text = data.decode('utf-8-sig')
-    except UnicodeDecodeError:
-        raise ValueError(f'{name} is not text in UTF-8') from None
-    if name.lower().endswith('.json'):
-        try: text = json.loads(text)['caption']
-        except (json.JSONDecodeError, KeyError, TypeError): text = None
-        if not isinstance(text, str):
-            raise ValueError(f'{name} is not JSON with a field caption') from None
-    return ' '.join(text.split())
+    except UnicodeDecodeError: raise ValueError(f'{name} is not text in UTF-8') from None
+    return ' '.join((_json_caption(text, name) if _is_json(name) else text).split())
+
+_longest = 2**20 # Bytes: whatever lies beside a clip, memory has a bound
 
 # %% ../nbs/library/prompts.ipynb #f378cd05
-def _caption_file(
-    clip:str|Path, # A video, an image, or a folder of frames
-)->str|None: # None: no such file
-    "The caption in clip.txt or clip.json next to clip.mp4."
+def _caption_file(clip):
+    "The caption in clip.txt or clip.json next to clip.mp4; None: no such file."
     clip = Path(clip)
     base = clip if clip.is_dir() else clip.with_suffix('')
     for ending in ('.txt', '.json'):
-        file = base.parent/(base.name + ending)
-        if file.is_file(): return _caption_in(file.read_bytes(), str(file))
+        path = base.parent/(base.name + ending)
+        if not path.is_file(): continue
+        with path.open('rb') as f: return _caption_in(f, str(path))
+
+# %% ../nbs/library/prompts.ipynb #71a1c002
+def _tar_captions(tar, path):
+    "(clips, captions) of an open archive by what their names begin with; .txt counts."
+    clips, texts = {}, {}
+    for m in tar:
+        key, _, ending = m.name.removeprefix('./').rpartition('.')
+        if f'.{ending.lower()}' in _clip_suffixes: clips[key] = f'{key}.{ending}'
+        wanted = {'txt'} if key in texts else {'txt', 'json'}
+        if ending in wanted and m.isfile():
+            texts[key] = _caption_in(tar.extractfile(m), f'{path}: {m.name}')
+        tar.members = [] # or a long archive's are all kept
+    return clips, texts
 
 # %% ../nbs/library/prompts.ipynb #43db56a9
 def _read_tar(
     path:Path, # A WebDataset archive: samples are files of one name, many endings
 )->dict: # Clip, as the archive names it, to caption
     "Captions of an archive that is still packed."
-    texts, clips = {}, {}
-    try: tar = tarfile.open(path)
+    try:
+        with tarfile.open(path) as tar: clips, texts = _tar_captions(tar, path)
     except tarfile.ReadError as e:
         raise ValueError(f'{path} is not a .tar archive ({e})') from None
-    with tar:
-        for m in tar:
-            name = m.name.removeprefix('./')
-            key, _, ending = name.rpartition('.')
-            if f'.{ending.lower()}' in _clip_suffixes: clips[key] = name
-            # of two, .txt counts
-            wanted = {'txt'} if key in texts else {'txt', 'json'}
-            if ending in wanted and m.isfile():
-                data = tar.extractfile(m).read()
-                texts[key] = _caption_in(data, f'{path}: {m.name}')
     gone = [name for key, name in clips.items() if key not in texts]
-    if gone:
-        raise ValueError(
-            f'{path}: {len(gone):,} of {len(clips):,} clips have no .txt or '
-            f'.json, the first is {gone[0]}')
+    if gone: raise ValueError(f'{path}: {len(gone):,} of {len(clips):,} clips have no '
+        f'.txt or .json, the first is {gone[0]}')
     return {name: texts[key] for key, name in clips.items()}
 
 # %% ../nbs/library/prompts.ipynb #bf6721eb
 def read_captions(
-    # CSV (columns file, caption), WebDataset .tar, or a folder of .tar
-    path:str|Path,
+    path:str|Path, # CSV (columns file, caption), WebDataset .tar, or a folder of .tar
 )->dict: # Clip to caption
     "Captions by file, from wherever they are kept; ValueError names file and row."
     path = Path(path)
     if not path.exists(): raise ValueError(f'captions: there is no {path}')
-    if path.is_dir(): tars = sorted(path.glob('*.tar'))
-    else: tars = [path] if path.suffix == '.tar' else []
-    if path.is_dir() and not tars:
-        raise ValueError(
-            f'captions: {path} is a folder without a .tar in it; give a CSV file')
-    if not tars: return _read_csv(path)
+    if path.is_file() and path.suffix != '.tar': return _read_csv(path)
+    tars = sorted(path.glob('*.tar')) if path.is_dir() else [path]
+    if not tars: raise ValueError(
+        f'captions: {path} is a folder without a .tar in it; give a CSV file')
     return {k: v for t in tars for k, v in _read_tar(t).items()}
 
 # %% ../nbs/library/prompts.ipynb #4ada692e
@@ -399,15 +418,20 @@ def _in_table(data, captions):
     table, home = read_captions(captions), Path(captions).parent
     root = Path(getattr(data, 'root', None) or home)
     names = [_names(Path(p), root, home) for p in data.paths]
-    first = lambda some: next(filter(table.__contains__, some), None)
-    listed = [first(some) for some in names]
+    listed = [next(filter(table.__contains__, some), None) for some in names]
     gone = [some[0] for some, n in zip(names, listed) if n is None]
-    if gone:
-        raise ValueError(
-            f'{captions} has no caption for {len(gone):,} of {len(data.paths):,} '
-            f'clips, the first is {gone[0]} below {root}. What it has begins with '
-            f'{next(iter(table), "nothing")}')
+    if gone: raise ValueError(f'{captions} has no caption for {len(gone):,} of '
+        f'{len(listed):,} clips, the first is {gone[0]} below {root}. What it has begins '
+        f'with {next(iter(table), "nothing")}')
     return [table[n] for n in listed]
+
+# %% ../nbs/library/prompts.ipynb #fc08c85a
+def _class_names(data):
+    "The class caption of each clip; ValueError if there are no classes."
+    if not data.classes: raise ValueError('these clips have no classes and no .txt or '
+        '.json beside them: give captions, a CSV file with the columns file and caption')
+    names = class_captions(data.classes)
+    return [names[int(l)] for l in data.labels]
 
 # %% ../nbs/library/prompts.ipynb #1f125ba5
 def _clip_captions(
@@ -419,31 +443,19 @@ def _clip_captions(
     found = [_caption_file(p) for p in data.paths]
     gone = [p for p, caption in zip(data.paths, found) if caption is None]
     if not gone: return found
-    if len(gone) < len(found):
-        raise ValueError(
-            f'{len(gone):,} of {len(found):,} clips have no .txt or .json beside '
-            f'them, the first is {gone[0]}')
-    if not data.classes:
-        raise ValueError(
-            'these clips have no classes and no .txt or .json beside them: give '
-            'captions, a CSV file with the columns file and caption')
-    names = class_captions(data.classes)
-    return [names[int(l)] for l in data.labels]
+    if len(gone) == len(found): return _class_names(data)
+    raise ValueError(f'{len(gone):,} of {len(found):,} clips have no .txt or .json '
+        f'beside them, the first is {gone[0]}')
 
 # %% ../nbs/library/prompts.ipynb #04ab0baf
 def _cached_captions(c, data):
     "The class captions of a cache without its data set."
     data = data if data is not None else CachedClips(c.cache, teachers=[])
-    if c.captions:
-        raise ValueError(
-            f'captions={c.captions!r} names files, and a cache has none: give root '
-            'too, the folder that the cache was made of')
-    if not data.classes:
-        raise ValueError(
-            f'{c.cache} has no class names: give root and captions, a CSV file '
-            'with '
-            'the columns file and caption')
-    return class_captions(data.classes)
+    if c.captions: raise ValueError(f'captions={c.captions!r} names files, and a cache '
+        'has none: give root too, the folder that the cache was made of')
+    if data.classes: return class_captions(data.classes)
+    raise ValueError(f'{c.cache} has no class names: give root and captions, a CSV '
+        'file with the columns file and caption')
 
 # %% ../nbs/library/prompts.ipynb #c09eb0d1
 def _check_cache(c, data, files):
@@ -455,52 +467,52 @@ def _check_cache(c, data, files):
             f'{c.root} holds other clips than {c.cache} was made of (fingerprint '
             f'{here}, not {there}): captions would be given to the wrong ones')
 
+# %% ../nbs/library/prompts.ipynb #baf7aa90
+def _digit_captions(captions):
+    "Those of Moving Digits; ValueError if others are given."
+    if not captions: return digit_captions
+    raise ValueError(f'captions={captions!r}: Moving Digits have no files, their class '
+        'names are their captions; leave it empty')
+
 # %% ../nbs/library/prompts.ipynb #d5838430
 def run_captions(
     config:TrainConfig, # The run
-    # Its data set, if it is open
-    data:"'ClipDataset|CachedClips|MovingDigits'"=None,
+    data:"'ClipDataset|CachedClips|MovingDigits'"=None, # Its data set, if it is open
     split:str='train', # Of the data set
 )->tuple: # (captions, 'label' or 'index': which number of a clip finds its caption)
     "The captions of a run's data; ValueError if a clip has none."
     c = config
-    if c.data == 'digits' and c.captions:
-        raise ValueError(
-            f'captions={c.captions!r}: Moving Digits have no files, their class '
-            'names are their captions; leave it empty')
-    if c.data == 'digits': return digit_captions, 'label'
-    if c.cache and split == 'train' and not c.root:
-        return _cached_captions(c, data), 'label'
-    files = (data if hasattr(data, 'paths') else datasets.load(c.data, c.root,
-        split=split, frames=c.frames))
+    if c.data == 'digits': return _digit_captions(c.captions), 'label'
+    if c.cache and split == 'train' and not c.root: return _cached_captions(c, data), 'label'
+    files = data
+    if not hasattr(data, 'paths'):
+        files = datasets.load(c.data, c.root, split=split, frames=c.frames)
     if isinstance(data, CachedClips): _check_cache(c, data, files)
     return _clip_captions(files, c.captions), 'index'
 
+# %% ../nbs/library/prompts.ipynb #1e8e838c
+def _captions_of_run(config):
+    "Those of its training clips, and of its held-out ones."
+    more = config.eval_every > 0 and config.data != 'digits'
+    splits = ['train', 'test'] if more else ['train']
+    return [t for s in splits for t in run_captions(config, split=s)[0]]
+
 # %% ../nbs/library/prompts.ipynb #0d4e2d9d
 def captions_of(
-    # Or its config
-    config_or_data:"'TrainConfig|ClipDataset|CachedClips|MovingDigits'",
+    config_or_data:"'TrainConfig|ClipDataset|CachedClips|MovingDigits'", # Of a run, or its data
     captions:str|Path='', # For a data set: for read_captions, '' as in training
 )->list: # Distinct, in the order of the data
-    "All captions of a run or a data set: what `align4gen_text` should be given."
+    "All captions of a run or a data set: what align4gen_text should be given."
     data = config_or_data
-    if isinstance(data, MovingDigits): found = digit_captions
-    elif isinstance(data, TrainConfig):
-        more = data.eval_every > 0 and data.data != 'digits'
-        splits = ['train', 'test'] if more else ['train']
-        found = [t for s in splits for t in run_captions(data, split=s)[0]]
+    if isinstance(data, TrainConfig): found = _captions_of_run(data)
+    elif isinstance(data, MovingDigits): found = digit_captions
     elif hasattr(data, 'paths'): found = _clip_captions(data, captions)
     else: found = class_captions(data.classes)
     return [*dict.fromkeys(found)]
 
 # %% ../nbs/library/prompts.ipynb #1e0e33a9
-def _write_shard(
-    path:Path, # Of the shard
-    captions:list, # n strings
-    prompt:Prompt, # n embeddings, on any device
-    recipe:dict, # How they were made: goes into the header
-):
-    "Some captions and their embeddings, in one file."
+def _write_shard(path, captions, prompt, recipe):
+    "Some captions and their embeddings (on any device), in one file."
     tensors = {k: v.to('cpu', torch.bfloat16).contiguous()
         for k, v in vars(prompt).items()}
     # one entry: safetensors writes several in any order
@@ -508,74 +520,64 @@ def _write_shard(
     replace_file(path, lambda part: save_file(tensors, part, dict(shard=about)))
 
 # %% ../nbs/library/prompts.ipynb #3fcbb403
-def _read_shard(
-    path:Path, # Of a shard
-)->tuple: # (captions, recipe); only the header is read
+def _read_shard(path)->tuple: # (captions, recipe); only the header is read
     "A shard's captions; ValueError if it is damaged."
     try:
         with safe_open(path, 'pt') as f: about = json.loads(f.metadata()['shard'])
         return about['captions'], about['recipe']
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as e:
-        raise ValueError(
-            f'{path} is damaged ({e}): delete it and run align4gen_text again, it '
-            'makes only what is missing') from None
+    except (SafetensorError, KeyError, TypeError, ValueError) as e: raise ValueError(
+        f'{path} is damaged ({e}): delete it and run align4gen_text again, it makes '
+        'only what is missing') from None
 
 # %% ../nbs/library/prompts.ipynb #89454e35
-def _shards(
-    folder:Path, # From align4gen_text
-)->list: # (path, captions, recipe) of each shard, in order
+def _shards(folder)->list: # (path, captions, recipe) of each shard, in order
     "All shards of a folder; ValueError if they were not made in the same way."
     paths = sorted(Path(folder).glob('text-*.safetensors'))
     found = [(p, *_read_shard(p)) for p in paths]
-    for path, _, recipe in found:
-        if recipe != found[0][2]:
-            raise ValueError(
-                f'{path} was made in another way than {found[0][0].name}: keep '
-                'them '
-                'in different folders')
+    if odd := [p for p, _, recipe in found if recipe != found[0][2]]: raise ValueError(
+        f'{odd[0]} was made in another way than {found[0][0].name}: keep them in '
+        'different folders')
     return found
 
-# %% ../nbs/library/prompts.ipynb #80b25aca
-def _write_index(
-    folder:Path, # With shards in it
-    weights:str, # Where the encoders came from, for messages
-):
-    "The sum of all headers: which caption lies where."
-    shards = _shards(folder)
-    places = {c: [k, row] for k, (_, captions, _) in enumerate(shards)
+# %% ../nbs/library/prompts.ipynb #ef1724ff
+def _places(shards)->dict: # Caption to [number of the shard, row]
+    "Where each caption lies."
+    return {c: [k, row] for k, (_, captions, _) in enumerate(shards)
         for row, c in enumerate(captions)}
+
+# %% ../nbs/library/prompts.ipynb #80b25aca
+def _write_index(folder, weights):
+    "The sum of all headers: which caption lies where; weights is for messages."
+    shards = _shards(folder)
+    files = [dict(name=p.name, size=p.stat().st_size) for p, _, _ in shards]
     index = dict(format='align4gen text 1', weights=weights, recipe=shards[0][2],
-        shards=[dict(name=p.name, size=p.stat().st_size) for p, _, _ in shards],
-        captions=places)
+        shards=files, captions=_places(shards))
     text = json.dumps(index, ensure_ascii=False)
     replace_file(Path(folder)/'index.json',
         lambda part: part.write_text(text, encoding='utf-8'))
+
+# %% ../nbs/library/prompts.ipynb #79c14fb9
+def _check_shard(path, size):
+    "ValueError unless the file is there, whole."
+    if path.is_file() and path.stat().st_size == size: return
+    bad, also = ('damaged', ' and it') if path.is_file() else ('missing', '')
+    raise ValueError(f'{path} is {bad}: delete index.json{also}, and run '
+        'align4gen_text again; it makes only what is not there')
 
 # %% ../nbs/library/prompts.ipynb #0a6520a4
 def _read_index(folder):
     "index.json of a folder; an error if it or a shard is missing or damaged."
     file = folder/'index.json'
-    if not file.is_file():
-        raise FileNotFoundError(
-            f'{folder} holds no embeddings of captions: align4gen_text '
-            f'--out {folder} makes them')
+    if not file.is_file(): raise FileNotFoundError(f'{folder} holds no embeddings of '
+        f'captions: align4gen_text --out {folder} makes them')
     index = json.loads(file.read_text(encoding='utf-8'))
-    for s in index['shards']:
-        path = folder/Path(s['name']).name
-        if path.is_file() and path.stat().st_size == s['size']: continue
-        bad, also = ('damaged', ' and it') if path.is_file() else ('missing', '')
-        raise ValueError(
-            f'{path} is {bad}: delete index.json{also}, and run align4gen_text '
-            'again; '
-            'it makes only what is not there')
+    for s in index['shards']: _check_shard(folder/Path(s['name']).name, s['size'])
     return index
 
 # %% ../nbs/library/prompts.ipynb #3481759c
 class PromptTable:
     "Embedded captions on disk: `table(captions) -> Prompt`, bfloat16, row by row."
-    def __init__(self,
-        folder:str|Path, # From align4gen_text
-    ):
+    def __init__(self, folder:str|Path): # From align4gen_text
         self.folder, index = Path(folder), _read_index(Path(folder))
         self.weights, self.recipe = index['weights'], index['recipe']
         self.place = index['captions']
@@ -589,18 +591,15 @@ class PromptTable:
         return (f'PromptTable({str(self.folder)!r}, {len(self):,} captions, '
             f'{self.length} x {self.sizes[0]} and {self.sizes[1]})')
     @property
-    # All, in the order they were added
-    def captions(self)->list: return [*self.place]
+    def captions(self)->list: return [*self.place] # In the order they were added
     @property
     def nothing(self)->Prompt: return self(['']) # The empty caption
-    def __call__(self,
-        captions:list, # b strings
-    )->Prompt: # tokens b l d, pooled b p, on the CPU
+    def __call__(self, captions:list)->Prompt: # b strings -> b l d and b p, on the CPU
         "Their embeddings; ValueError names the first that is not there."
         distinct = [*dict.fromkeys(captions)]
         self.check(distinct)
-        rows = [self.row(c) for c in distinct]
-        rows = Prompt(*(torch.cat(parts) for parts in zip(*rows)))
+        rows = zip(*map(self.row, distinct))
+        rows = Prompt(*(torch.cat(parts) for parts in rows))
         number = {c: i for i, c in enumerate(distinct)}
         return rows[[number[c] for c in captions]]
     def row(self, caption): # (tokens 1 l d, pooled 1 p)
@@ -609,22 +608,23 @@ class PromptTable:
             return f.get_slice('tokens')[i:i+1], f.get_slice('pooled')[i:i+1]
     def check(self, captions): _check_embedded(self, captions)
 
+# %% ../nbs/library/prompts.ipynb #116983f2
+def _adding(table, caption):
+    "The command that adds a caption to a table."
+    q, r = shlex.quote, table.recipe
+    command = (f'align4gen_text --caption {q(caption)} --weights {q(table.weights)} '
+        f'--out {q(str(table.folder))}')
+    if not r['t5']: return command + ' --no_t5'
+    return command + (f' --words {r["words"]}' if r['words'] != 256 else '')
+
 # %% ../nbs/library/prompts.ipynb #0b68fc75
 def _check_embedded(table, captions):
-    """ValueError for a caption that a table does not have, with the command to add
-    it."""
+    "ValueError for a caption that a table lacks, with the command to add it."
     if not captions: raise ValueError('no captions were asked for')
-    gone, r = [c for c in captions if c not in table], table.recipe
-    if not gone: return
-    q = shlex.quote
-    command = (f'align4gen_text --caption {q(gone[0])} --weights '
-        f'{q(table.weights)} '
-        f'--out {q(str(table.folder))}')
-    if not r['t5']: command += ' --no_t5'
-    elif r['words'] != 256: command += f' --words {r["words"]}'
+    if not (gone := [c for c in captions if c not in table]): return
     others = f' and {len(gone) - 1:,} others' if gone[1:] else ''
     raise ValueError(f'{table.folder} has no embedding of {gone[0]!r}{others}: add '
-        f'with {command}, or for many with --captions FILE.csv')
+        f'with {_adding(table, gone[0])}, or for many with --captions FILE.csv')
 
 # %% ../nbs/library/prompts.ipynb #765d8bb7
 def _count_long(tokenizer, captions, room):
@@ -636,30 +636,22 @@ def _count_long(tokenizer, captions, room):
     return sum(len(ids) > room for part in parts for ids in part)
 
 # %% ../nbs/library/prompts.ipynb #6adb8e5b
-def _check_encoders(
-    table:PromptTable, # With the empty caption, as all have
-    nothing:Prompt, # The empty caption, embedded now
-):
-    "ValueError if a folder was made with other encoders."
-    old = table.nothing.tokens.float().flatten()
-    new = nothing.tokens.cpu().float().flatten()
+def _check_encoders(table, nothing):
+    "ValueError if a table's empty caption is not the one that is embedded now."
+    old, new = (p.tokens.cpu().float().flatten() for p in (table.nothing, nothing))
     near = float('nan')
     if len(old) == len(new): near = torch.cosine_similarity(old, new, 0).item()
-    if not near >= .98:
-        raise ValueError(
-            f"{table.folder} was made by other encoders: the empty caption "
-            f"differs (cosine {near:.3f}). Take those, or another folder")
+    if not near >= .98: raise ValueError(
+        f"{table.folder} was made by other encoders: the empty caption "
+        f"differs (cosine {near:.3f}). Take those, or another folder")
 
 # %% ../nbs/library/prompts.ipynb #704b592c
-def keep_empty(
-    table:PromptTable, # What a run was trained with
-    folder:str|Path, # Where to
-)->PromptTable: # With the empty caption alone
+def keep_empty(table:PromptTable, folder:str|Path)->PromptTable: # With '' alone
     "How a run's text encoders were used, and one embedding to recognise them by."
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_shard(folder/'text-000000.safetensors', [''], table.nothing,
-        table.recipe)
+    file = folder/'text-000000.safetensors'
+    _write_shard(file, [''], table.nothing, table.recipe)
     _write_index(folder, table.weights)
     return PromptTable(folder)
 
@@ -667,16 +659,24 @@ def keep_empty(
 def _announce(folder, todo, there, size, long, words):
     "Print what is about to happen; OSError if the disk is too small."
     home = next(p for p in [folder, *folder.resolve().parents] if p.exists())
-    free = shutil.disk_usage(home).free
+    free, need = shutil.disk_usage(home).free, size*todo
     print(f'{todo:,} captions to embed, {there:,} are there; {size/1e6:.2f} MB '
-        f'each, {size*todo/1e9:.2f} GB in all (free: {free/1e9:.0f} GB)')
-    if any(long):
-        print(f'{long[0]:,} are longer than the 77 tokens that CLIP reads, '
-            f'{long[1]:,} than the {words} that T5 reads: their ends are ignored')
-    if size*todo > free:
-        raise OSError(
-            f'{size*todo/1e9:.1f} GB are needed and {free/1e9:.1f} GB are free at '
-            f'{home}; fewer --words need less')
+        f'each, {need/1e9:.2f} GB in all (free: {free/1e9:.0f} GB)')
+    if any(long): print(f'{long[0]:,} are longer than the 77 tokens that CLIP reads, '
+        f'{long[1]:,} than the {words} that T5 reads: their ends are ignored')
+    if need > free: raise OSError(f'{need/1e9:.1f} GB are needed and {free/1e9:.1f} GB '
+        f'are free at {home}; fewer --words need less')
+
+# %% ../nbs/library/prompts.ipynb #fdb7cd4d
+def _read_many(pipe, captions, words, batch, bar):
+    "The embeddings of a shard's captions, as they are stored, a batch at a time."
+    prompt = None
+    for at in range(0, len(captions), batch):
+        p = read_text(pipe, captions[at:at+batch], words).to('cpu', torch.bfloat16)
+        if prompt is None: prompt = p.both(lambda x: x.new_empty(len(captions), *x.shape[1:]))
+        prompt.tokens[at:at+batch], prompt.pooled[at:at+batch] = p.tokens, p.pooled
+        bar.update(len(p))
+    return prompt
 
 # %% ../nbs/library/prompts.ipynb #05bc75d1
 def _embed(pipe, todo, folder, recipe, batch, shard, progress):
@@ -686,13 +686,9 @@ def _embed(pipe, todo, folder, recipe, batch, shard, progress):
     with tqdm(total=len(todo), unit='caption', desc='captions',
             disable=not progress) as bar:
         for k, at in enumerate(range(0, len(todo), shard), first):
-            captions, made = todo[at:at+shard], []
-            for i in range(0, len(captions), batch):
-                p = read_text(pipe, captions[i:i+batch], recipe['words'])
-                made.append(p.to('cpu', torch.bfloat16))
-                bar.update(len(p))
-            _write_shard(folder/f'text-{k:06d}.safetensors', captions,
-                reduce(Prompt.join, made), recipe)
+            captions = todo[at:at+shard]
+            prompt = _read_many(pipe, captions, recipe['words'], batch, bar)
+            _write_shard(folder/f'text-{k:06d}.safetensors', captions, prompt, recipe)
 
 # %% ../nbs/library/prompts.ipynb #a05bc29f
 def _check_recipe(folder, was, words, t5):
@@ -716,6 +712,27 @@ def _encoders(weights, t5, device, dtype):
         if str(weights) == 'random': weights = random_encoders(made)
         yield load_text(weights, t5, device, dtype)
 
+# %% ../nbs/library/prompts.ipynb #c71eb92d
+def _todo(folder, captions, words, t5):
+    "(captions that a folder lacks, those that it has); ValueError if made otherwise."
+    shards = _shards(folder)
+    if shards: _check_recipe(folder, shards[0][2], words, t5)
+    there = {c for _, found, _ in shards for c in found}
+    return [c for c in dict.fromkeys(captions) if c not in there], there
+
+# %% ../nbs/library/prompts.ipynb #db2ad95e
+def _checked_recipe(pipe, folder, words, t5, known):
+    "How captions are embedded now; ValueError if the folder's encoders were others."
+    nothing = read_text(pipe, [''], words)
+    if known: _check_encoders(PromptTable(folder), nothing)
+    return _recipe(nothing, words, t5)
+
+# %% ../nbs/library/prompts.ipynb #7dc734e9
+def _too_long(pipe, captions, words):
+    "How many captions CLIP and T5 cannot read to the end."
+    return (_count_long(pipe.tokenizer, captions, 77),
+        _count_long(pipe.tokenizer_3, captions, words))
+
 # %% ../nbs/library/prompts.ipynb #7e69071f
 def embed_captions(
     captions:list, # Strings; those that are there already are left alone
@@ -730,27 +747,17 @@ def embed_captions(
     progress:bool=True, # Print the cost and show a bar
 )->PromptTable: # All that the folder holds
     "Embed captions once; killed at any moment, it goes on where it was."
-    folder, captions = Path(folder), [*dict.fromkeys(['', *captions])]
-    shards = _shards(folder)
-    if shards: _check_recipe(folder, shards[0][2], words, t5)
-    there = {c for _, found, _ in shards for c in found}
-    todo = [c for c in captions if c not in there]
+    folder = Path(folder)
+    todo, there = _todo(folder, ['', *captions], words, t5)
     # a run that was killed had no time for it
-    if shards: _write_index(folder, str(weights))
+    if there: _write_index(folder, str(weights))
     if not todo: return PromptTable(folder)
     with _encoders(weights, t5, device, dtype) as pipe:
-        nothing = read_text(pipe, [''], words)
-        if '' in there: _check_encoders(PromptTable(folder), nothing)
-        recipe = _recipe(nothing, words, t5)
+        recipe = _checked_recipe(pipe, folder, words, t5, '' in there)
         size = _caption_bytes(recipe['words'], recipe['dim'], recipe['pooled'])
-        if progress:
-            long = (_count_long(pipe.tokenizer, todo, 77),
-                _count_long(pipe.tokenizer_3, todo, words))
-            _announce(folder, len(todo), len(captions) - len(todo), size, long,
-                words)
-        try:
-            _embed(pipe, todo, folder, recipe, batch, max(1, shard_bytes//size),
-                progress)
+        if progress: _announce(folder, len(todo), len({'', *captions} & there), size,
+            _too_long(pipe, todo, words), words)
+        try: _embed(pipe, todo, folder, recipe, batch, max(1, shard_bytes//size), progress)
         finally:
             if _shards(folder): _write_index(folder, str(weights))
     return PromptTable(folder)
@@ -764,17 +771,12 @@ def look_up(
     "Captions' embeddings, from a table or from the encoders."
     if sd3: return _reader(sd3, text)(captions)
     if text: return PromptTable(text)(captions)
-    raise ValueError(
-        "prompts need text encoders' answers: text, a folder made by "
+    raise ValueError("prompts need text encoders' answers: text, a folder made by "
         "align4gen_text, or sd3, a folder with Stable Diffusion 3")
 
 # %% ../nbs/library/prompts.ipynb #11ef1a10
-def _reader(
-    sd3:str|Path, # Folder with SD3's text encoders, as on the Hub
-    # A table, or prompts/ of a run: they are used as they were then
-    text:str|Path='',
-): # list of captions -> Prompt
-    "The encoders, loaded once; ValueError if a table was made by others."
+def _reader(sd3, text=''): # list of captions -> Prompt
+    "The encoders of a folder, loaded once; ValueError if a table was made by others."
     table = PromptTable(text) if text else None
     made = table.recipe if table else dict(words=256, t5=True)
     read = load_text_encoders(sd3, made['words'], t5=made['t5'])
@@ -783,28 +785,30 @@ def _reader(
     return lambda captions: read(captions).to(dtype=torch.bfloat16)
 
 # %% ../nbs/library/prompts.ipynb #74b073d9
-def one_each(
-    n:int, # How many videos
-    prompt:Prompt, # Of one caption, or of n
-)->Prompt: # Of n
-    "One prompt for each video; ValueError if there are too few or too many."
-    if len(prompt) not in (1, n):
-        raise ValueError(
-            f'{len(prompt)} prompts for {n} videos: give one, or one for each')
-    return prompt if len(prompt) == n else prompt[torch.zeros(n, dtype=torch.long)]
+def one_each(n:int, prompt:Prompt)->Prompt: # Of n
+    "One prompt for each of n videos; ValueError if there are too few or too many."
+    if len(prompt) == n: return prompt
+    if len(prompt) == 1: return prompt[torch.zeros(n, dtype=torch.long)]
+    raise ValueError(
+        f'{len(prompt)} prompts for {n} videos: give one, or one for each')
 
 # %% ../nbs/library/prompts.ipynb #b7d1a0e2
 def _run_table(run): return run.config.text if run else ''
 
 # %% ../nbs/library/prompts.ipynb #e4fb322f
-def _own_table(
-    run, # A Run, or None
-    text:str|Path='', # What the user gave
-)->str|Path: # '' if there is none
-    "The run's own prompts, or the table it was trained with."
+def _own_table(run, text=''): # '' if there is none
+    "What the user gave, else the run's own prompts, or the table it was trained with."
     if text or not run: return text
     own = run.path/'prompts'
     return own if own.is_dir() else run.config.text
+
+# %% ../nbs/library/prompts.ipynb #e0781738
+def _as_captions(given):
+    "A list of str from one or several; None for a Prompt; ValueError for the rest."
+    if isinstance(given, str): return [given]
+    if hasattr(given, 'pooled'): return
+    if isinstance(given, (list, tuple)) and {*map(type, given)} == {str}: return [*given]
+    raise ValueError('this model reads prompts: give captions, or a Prompt')
 
 # %% ../nbs/library/prompts.ipynb #ada77c88
 def _prompt_reader(
@@ -813,17 +817,12 @@ def _prompt_reader(
     sd3:str|Path='', # Folder with SD3's text encoders: then any caption will do
 )->callable: # (n, captions or Prompt) -> (Prompt of n or None, a name for each)
     "How sample finds out what videos should be of."
-    table = text or _run_table(sampling.run)
+    known = _own_table(sampling.run, text) if sd3 else text or _run_table(sampling.run)
     def read(n, given):
         if given is None: return None, ['']*n
-        if isinstance(given, str): given = [given]
-        captions = given if isinstance(given, (list, tuple)) else []
-        if {*map(type, captions)} == {str}:
-            known = _own_table(sampling.run, text) if sd3 else table
-            found = one_each(n, look_up([*captions], known, sd3))
-            return found, [*captions] * (n // len(captions))
-        if not hasattr(given, 'pooled'):
-            raise ValueError('this model reads prompts: give captions, or a Prompt')
+        if captions := _as_captions(given):
+            found = one_each(n, look_up(captions, known, sd3))
+            return found, captions * (n // len(captions))
         found = one_each(n, given)
         return found, [f'prompt {fingerprint(p.float(), 8)}' for p in found.tokens]
     return read
@@ -837,9 +836,9 @@ def _prompt_subjects(
     captions:str='', # For read_captions: the caption of each real clip
 )->list: # A caption for each video
     "What evaluate draws from a model that reads prompts; ValueError without any."
-    if bool(prompts) == bool(captions):
-        raise ValueError('this run reads prompts: give --prompts FILE.txt, one '
-            'caption a line, or --captions CSV with the columns file and caption')
+    if bool(prompts) == bool(captions): raise ValueError('this run reads prompts: give '
+        '--prompts FILE.txt, one caption a line, or --captions CSV with the columns '
+        'file and caption')
     if captions: return _in_table(_files_of(real), captions)
     lines = caption_lines([*prompts])
     return [lines[i % len(lines)] for i in range(len(real))]
@@ -860,19 +859,17 @@ class TextToVideo:
     "Captions in, videos out: a run with SD3's text encoders, loaded once."
     def __init__(self,
         run_or_model, # A Run, or a VideoDiT made from SD3 (then give vae too)
-        # Folder with SD3 as on the Hub; only text encoders are read
-        sd3:str|Path='',
+        sd3:str|Path='', # Folder with SD3 as on the Hub; only text encoders are read
         text:str|Path='', # Or a table, for the captions in it; '': the run's
         **options, # steps, sampler, guidance, seed, vae, precision...: see Sampling
     ):
         self.sampling = Sampling(run_or_model, text=text, **options)
         if getattr(self.sampling.model, 'reads', '') != 'prompts':
-            raise ValueError(
-                'TextToVideo takes a model that reads prompts, a VideoDiT made '
-                'from Stable Diffusion 3')
+            raise ValueError('TextToVideo takes a model that reads prompts, a VideoDiT '
+                'made from Stable Diffusion 3')
         run = self.sampling.run
+        self.read = partial(look_up, text=text or _run_table(run))
         if sd3: self.read = _reader(sd3, _own_table(run, text))
-        else: self.read = partial(look_up, text=text or _run_table(run))
     def __call__(self,
         prompts:str|list, # One caption, or one for each video
         n:int=None, # How many videos; None: as many as captions
@@ -881,52 +878,36 @@ class TextToVideo:
         progress:bool=True, # Show a bar
     )->torch.Tensor: # float32 n t c h w in [-1, 1], on the CPU
         "Videos of the captions."
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        n = len(prompts) if n is None else n
+        read = self.read(_as_captions(prompts))
         if seed is not None: self.sampling.seed = seed
-        return self.sampling.videos(n, one_each(n, self.read(prompts)), batch,
-            progress)
+        n = len(read) if n is None else n
+        return self.sampling.videos(n, one_each(n, read), batch, progress)
 
 # %% ../nbs/library/prompts.ipynb #26f28765
-def _asked(
-    captions:str, # Of read_captions
-    caption:list, # Strings
-    data:str, # Name of a data set, or ''
-    **where, # root, split, frames of datasets.load
-)->list: # Strings
-    "The captions that the command's options name."
+def _asked(captions, caption, data, **where):
+    "The captions that the command's options name; where: of datasets.load."
     found = [' '.join(c.split()) for c in caption]
-    if data == 'digits' and captions:
-        raise ValueError(
-            '--data digits has captions of its own: leave out --captions')
-    if data == 'digits': return found + digit_captions
-    if data:
-        if not where['root']:
-            raise ValueError(
-                f'--data {data} needs --root, the folder that holds it')
-        return found + captions_of(datasets.load(data, **where), captions)
+    if data == 'digits': return found + _digit_captions(captions)
+    if data and not where['root']:
+        raise ValueError(f'--data {data} needs --root, the folder that holds it')
+    if data: return found + captions_of(datasets.load(data, **where), captions)
     if captions: return found + [*read_captions(captions).values()]
-    if not found:
-        raise ValueError('which captions? Give --captions, --caption or --data')
-    return found
+    if found: return found
+    raise ValueError('which captions? Give --captions, --caption or --data')
+
+# %% ../nbs/library/prompts.ipynb #f64d4fe2
+def _widths(folder, weights):
+    "Channels of a token and of the pooled vector: a folder's, else of the encoders."
+    if shards := _shards(folder): return shards[0][2]['dim'], shards[0][2]['pooled']
+    return (96, 64) if str(weights) == 'random' else (4096, 2048)
 
 # %% ../nbs/library/prompts.ipynb #f320e1a7
-def _plan(
-    captions:list, # Strings
-    weights:str, # As in embed_captions
-    folder:str|Path, # Where the embeddings would go; need not exist
-    words:int=256, # T5's rows
-    t5:bool=True, # False: without the third encoder
-):
+def _plan(captions, weights, folder, words=256, t5=True):
     "Print what embedding would cost on disk; no encoder is loaded."
-    folder, shards = Path(folder), _shards(folder)
-    if shards: _check_recipe(folder, shards[0][2], words, t5)
-    there = {c for _, found, _ in shards for c in found}
-    wanted = {'', *captions}
-    dim, pooled = (96, 64) if str(weights) == 'random' else (4096, 2048)
-    if shards: dim, pooled = shards[0][2]['dim'], shards[0][2]['pooled']
-    size = _caption_bytes(words if t5 else 77, dim, pooled)
-    _announce(folder, len(wanted - there), len(wanted & there), size, (0, 0), words)
+    folder, wanted = Path(folder), {'', *captions}
+    todo, there = _todo(folder, wanted, words, t5)
+    size = _caption_bytes(words if t5 else 77, *_widths(folder, weights))
+    _announce(folder, len(todo), len(wanted & there), size, (0, 0), words)
 
 # %% ../nbs/library/prompts.ipynb #318647c7
 def _where(device, precision):
@@ -938,15 +919,13 @@ def _where(device, precision):
 
 # %% ../nbs/library/prompts.ipynb #01c85971
 def _text(
-    # CSV with columns file and caption, WebDataset .tar, or a folder
-    captions:str='',
+    captions:str='', # CSV with columns file and caption, WebDataset .tar, or a folder
     caption:list=(), # One caption; may be given several times
     data:str='', # Data set: captions beside its clips, or its class names
     root:str='', # Folder of the data set
     split:str='train', # Of the data set
     frames:int=16, # In a clip: shorter folders of frames are no clips
-    # Folder with text_encoder/, tokenizer/ and so on, hub, random
-    weights:str='hub',
+    weights:str='hub', # Folder with text_encoder/, tokenizer/ and so on, hub, random
     t5:bool=True, # Use the third encoder, 4.8B weights; without it rows are zeros
     words:int=256, # Tokens that T5 reads, 1 to 512; 77 needs half the disk
     out:str='embeddings', # Folder of the embeddings

@@ -80,44 +80,39 @@ def _check_image(
 ):
     "ValueError if the model cannot read what it is given to read."
     c = config
-    for name in ('text', 'captions'):
-        if getattr(c, name) and not c.reads_prompts:
-            raise ValueError(
-                f"{name}={getattr(c, name)!r} is for a model that reads prompts: "
-                "image='sd3', a folder with transformer/, or 'sd3-tiny'")
+    if c.reads_prompts: _check_reader(c, files)
+    elif given := [name for name in ('text', 'captions') if getattr(c, name)]:
+        raise ValueError(f"{given[0]}={getattr(c, given[0])!r} is for a model that reads "
+            "prompts: image='sd3', a folder with transformer/, or 'sd3-tiny'")
     if c.image != 'random' and c.objective != 'flow':
         raise ValueError(f"objective={c.objective!r}: the image model answers a "
             "velocity, so objective should be 'flow'")
     if c.cache and c.video_share < 1:
-        raise ValueError(
-            f'video_share={c.video_share}: a cache holds clips, no images; '
+        raise ValueError(f'video_share={c.video_share}: a cache holds clips, no images; '
             'leave cache empty, or video_share at 1')
-    if c.reads_prompts and c.judge:
-        raise ValueError(f"judge={c.judge!r} compares with class numbers, and this "
-            "model reads prompts: leave it empty ('')")
-    if c.reads_prompts and files: _check_text(c)
 
 # %% ../nbs/library/train_videodit.ipynb #24e316e6
-def _check_text(
-    config:VideoDiTConfig, # With an image model that reads prompts
-):
-    "ValueError if its files are not there."
-    c = config
-    folder = Path(c.image)/'transformer'
-    if c.image not in ('sd3', 'sd3-tiny') and not folder.is_dir():
-        raise ValueError(
-            f"image={c.image!r} should be 'mini', 'random', 'sd3', 'sd3-tiny', a "
-            '.safetensors file, or a folder with transformer/')
-    if not c.text:
-        raise ValueError(
-            f'image={c.image!r} reads prompts: text should be a folder of '
-            'embeddings, made by align4gen_text')
+def _check_text(c):
+    "ValueError if the table of prompts is not there, or the CSV of captions."
+    if not c.text: raise ValueError(f'image={c.image!r} reads prompts: text should be a '
+        'folder of embeddings, made by align4gen_text')
     if not Path(c.text).is_dir():
-        raise ValueError(
-            f'text={c.text!r} is not a folder: align4gen_text makes it')
+        raise ValueError(f'text={c.text!r} is not a folder: align4gen_text makes it')
     if c.captions and not Path(c.captions).is_file():
         raise ValueError(f'captions={c.captions!r} is not a file: a CSV with the '
             'columns file and caption')
+
+# %% ../nbs/library/train_videodit.ipynb #e34d40fe
+def _check_reader(c, files):
+    "What an image model that reads prompts asks of a run."
+    if c.judge: raise ValueError(f"judge={c.judge!r} compares with class numbers, and "
+        "this model reads prompts: leave it empty ('')")
+    named = c.image in ('sd3', 'sd3-tiny')
+    if not files: return
+    if not named and not (Path(c.image)/'transformer').is_dir(): raise ValueError(
+        f"image={c.image!r} should be 'mini', 'random', 'sd3', 'sd3-tiny', a "
+        '.safetensors file, or a folder with transformer/')
+    _check_text(c)
 
 # %% ../nbs/library/train_videodit.ipynb #c7e1c0d2
 def _is_video_step(
@@ -142,18 +137,12 @@ def one_frame(
 
 # %% ../nbs/library/train_videodit.ipynb #294d18af
 class _RunPrompts:
-    "The captions of a run's clips, as prompts."
-    def __init__(self,
-        config:VideoDiTConfig, # The run; its text names the embeddings
-        data=None, # The data set it reads, if it is open already
-        split:str='train', # Of the data set
-    ):
+    "The captions of a run's clips (of its data set, if that is open), as prompts."
+    def __init__(self, config, data=None, split='train'):
         self.table = PromptTable(config.text)
         self.captions, self.by = run_captions(config, data, split)
         self.table.check([*dict.fromkeys(self.captions)])
-    def __call__(self,
-        items:dict, # label and index, long b
-    ): # Prompt of b, on the CPU, bfloat16
+    def __call__(self, items): # label and index, long b -> Prompt of b, CPU, bfloat16
         return self.table([self.captions[i] for i in items[self.by].tolist()])
     # One for each caption, in the order of the labels
     def of_classes(self): return self.table(self.captions)
@@ -165,13 +154,12 @@ class _JointMemory(MemorySource):
         super().__init__(config, data, frozen, device, progress)
         self.videos, self.images, self.prompts = self.data, None, None
         if config.video_share < 1:
-            frames = one_frame(data.videos, torch.arange(len(data.videos)),
-                config.seed)
+            frames = one_frame(data.videos, torch.arange(len(data.videos)), config.seed)
             self.images = compute_all(frozen, frames, self.data.labels, progress)
         if config.text: self.prompts = _RunPrompts(config).of_classes().to(device)
     def batch(self, items, step):
-        self.data = (self.videos if _is_video_step(self.config, step)
-            else self.images)
+        video = _is_video_step(self.config, step)
+        self.data = self.videos if video else self.images
         b = super().batch(items, step)
         if self.prompts is None: return b
         return b._replace(labels=self.prompts[b.labels])
@@ -191,15 +179,22 @@ class _JointDisk(DiskSource):
         return b._replace(labels=self.prompts(items).to(device=self.device))
 
 # %% ../nbs/library/train_videodit.ipynb #3cef300f
-def _held_out_prompts(
-    config:VideoDiTConfig, # The run
-): # Prompt: one for each clip of held_out
+def _held_out_prompts(config): # Prompt: one for each clip of held_out
     "The captions of the held-out clips."
     test = open_clips(config, 'test')
     items = held_out_items(test, config.eval_clips)
-    names = {k: torch.tensor([int(i.get(k, 0)) for i in items])
-        for k in ('label', 'index')}
-    return _RunPrompts(config, test, 'test')(names)
+    def numbers(name): return torch.tensor([int(item.get(name, 0)) for item in items])
+    found = {name: numbers(name) for name in ('label', 'index')}
+    return _RunPrompts(config, test, 'test')(found)
+
+# %% ../nbs/library/train_videodit.ipynb #4374e87d
+def _check_channels(config, have, channels):
+    "ValueError unless the image model draws the latents of the run's VAE."
+    if have == channels: return
+    advice = ("; train a DP-VAE on SD3's autoencoder with align4gen_train_dpvae, "
+        'then vae=dpvae and weights=dpvae=FOLDER')
+    raise ValueError(f'image={config.image!r} draws latents of {have} channels, '
+        f'vae={config.vae} has {channels}' + advice*(have == 16))
 
 # %% ../nbs/library/train_videodit.ipynb #1f367c50
 def _build_image(
@@ -211,14 +206,16 @@ def _build_image(
     if config.reads_prompts: image = _build_sd3(config, channels)
     elif name == 'random': image = image_dit(in_channels=channels)
     else: image, _ = trained_image_dit(None if name == 'mini' else name)
-    have = image.config['in_channels']
-    if have != channels:
-        advice = ("; train a DP-VAE on SD3's autoencoder with "
-            "align4gen_train_dpvae, "
-            'then vae=dpvae and weights=dpvae=FOLDER')
-        raise ValueError(f'image={name!r} draws latents of {have} channels, '
-            f'vae={config.vae} has {channels}' + advice*(have == 16))
+    _check_channels(config, image.config['in_channels'], channels)
     return image.train()
+
+# %% ../nbs/library/train_videodit.ipynb #f80ae8f8
+def _check_widths(config, have, shape):
+    "ValueError unless the table's embeddings are as wide as the model reads them."
+    want = shape['joint_attention_dim'], shape['pooled_projection_dim']
+    if have != want: raise ValueError(
+        f'text={config.text!r} holds embeddings of {have[0]} and {have[1]} channels, '
+        f'image={config.image!r} reads {want[0]} (tokens) and {want[1]} (pooled)')
 
 # %% ../nbs/library/train_videodit.ipynb #2f776204
 def _build_sd3(
@@ -231,15 +228,8 @@ def _build_sd3(
         return sd3(**sd3_tiny | dict(in_channels=channels, out_channels=channels,
             joint_attention_dim=have[0], pooled_projection_dim=have[1]))
     shape = image_shape(image)
-    want = (shape.config['joint_attention_dim'],
-        shape.config['pooled_projection_dim'])
-    if have != want:
-        raise ValueError(
-            f'text={config.text!r} holds embeddings of {have[0]} and {have[1]} '
-            f'channels, image={image!r} reads {want[0]} (tokens) and {want[1]} '
-            '(pooled)')
-    if config.start: return shape
-    return sd3('hub' if image == 'sd3' else image)
+    _check_widths(config, have, shape.config)
+    return shape if config.start else sd3('hub' if image == 'sd3' else image)
 
 # %% ../nbs/library/train_videodit.ipynb #bd3f2756
 class VideoDiTRecipe(VDiTRecipe):
