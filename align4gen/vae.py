@@ -78,7 +78,7 @@ def channels_and_stride(config:dict)->tuple:
     return config['latent_channels'], 2**(len(levels) - 1)
 
 # %% ../nbs/03_vae.ipynb #245e57f6
-def _randn_like(x:torch.Tensor, generator:torch.Generator)->torch.Tensor:
+def randn_like(x:torch.Tensor, generator:torch.Generator)->torch.Tensor:
     "Standard normal noise of x's shape; generator None: torch's own."
     return torch.randn(x.shape, generator=generator, device=x.device)
 
@@ -115,7 +115,7 @@ class FrameVAE(nn.Module):
             generator:torch.Generator=None)->torch.Tensor:
         "Scaled latents b t c h/stride w/stride: the mode, or a posterior sample."
         mean, std = self.encode_moments(video)
-        return mean + std * _randn_like(mean, generator) if sample else mean
+        return mean + std * randn_like(mean, generator) if sample else mean
     @torch.no_grad()
     def decode(self, latents:torch.Tensor)->torch.Tensor:
         "Scaled latents b t c h w to video b t 3 h*stride w*stride in [-1, 1]."

@@ -25,7 +25,7 @@ from ..objectives import Flow
 from ..run import machine
 from ..sample import sample
 from ..video import to_float
-from ..videodit import image_dit
+from ..image_models import image_dit
 from ..weights import ship, weights_folder
 
 # %% ../../nbs/labs/miniatures.ipynb #23894623
