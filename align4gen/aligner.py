@@ -6,7 +6,7 @@
 __all__ = ['probe', 'Aligner']
 
 # %% ../nbs/library/aligner.ipynb #3e60d558
-import difflib, json, math, re
+import difflib, json, math, re, warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 import torch, torch.nn as nn
@@ -114,17 +114,24 @@ def _frame_grid(n, height, width): # -> (rows, columns) or None
     columns = n // rows
     return (rows, columns) if rows*width == columns*height else None
 
+# %% ../nbs/library/aligner.ipynb #61f4489e
+def _first_and_others(time): # -> frames of the first token frame, of each later one
+    "Read a rule for time; ValueError if it is none."
+    rule = re.fullmatch(r'each|(groups|causal) ([1-9]\d*)|([1-9]\d*) then ([1-9]\d*)',
+        str(time))
+    if not rule:
+        raise ValueError(f"time={time!r}: it is 'each', 'groups 4', 'causal 4' or "
+            "'5 then 8' (or other numbers)")
+    if rule[3]: return int(rule[3]), int(rule[4])
+    k = int(rule[2] or 1)
+    return 1 if rule[1] == 'causal' else k, k
+
 # %% ../nbs/library/aligner.ipynb #eb4f6e1d
 def _frame_groups(frames, time): # -> sizes or None
-    "How a model's token frames cover the video's frames; ValueError for no rule."
-    rule = re.fullmatch(r'each|(groups|causal) ([1-9]\d*)', time)
-    if not rule:
-        raise ValueError(f"time={time!r}: it is 'each', 'groups 4' or 'causal 4' "
-            '(or another number)')
-    k, first = int(rule[2] or 1), int(rule[1] == 'causal')
-    rest, odd = divmod(frames - first, k)
-    if odd or not frames: return None
-    return [1]*first + [k]*rest
+    "How a model's token frames cover the video's frames."
+    first, others = _first_and_others(time)
+    rest, odd = divmod(frames - first, others)
+    return None if odd or rest < 0 else [first] + [others]*rest
 
 # %% ../nbs/library/aligner.ipynb #515903e3
 def _pool_frames(features, groups): # b T n d -> b t n d
@@ -132,23 +139,27 @@ def _pool_frames(features, groups): # b T n d -> b t n d
     if max(groups) == 1: return features
     return torch.stack([part.mean(1) for part in features.split(groups, 1)], 1)
 
+# %% ../nbs/library/aligner.ipynb #b7157d15
+def _tokens_a_frame(sizes, t, grid): # -> n; 0 if t frames cannot be
+    "How many tokens a frame has, if there are t frames of tokens."
+    if not t or sizes.get('t', t) != t or sizes.get('n t', 0) % t: return 0
+    return sizes.get('n t', 0)//t or sizes.get('n') or math.prod(grid)
+
 # %% ../nbs/library/aligner.ipynb #9d9dcd6b
+_rules = ('each', 'groups 2', 'causal 2', 'groups 4', 'causal 4', 'groups 8',
+    'causal 8', '5 then 8')
+
 def _token_grids(sizes, frames, height, width, time=None, grid=None):
     "Every (time, groups, grid) that makes frames of so many tokens."
     if 'h' in sizes: grid = (sizes['h'], sizes['w'])
-    found = []
+    found = {}
     for rule in [time] if time else _rules:
-        groups = _frame_groups(frames, rule)
-        t = len(groups or [])
-        if not t or sizes.get('t', t) != t or sizes.get('n t', 0) % t: continue
-        n = sizes.get('n t', 0)//t or sizes.get('n') or math.prod(grid)
+        groups = tuple(_frame_groups(frames, rule) or ())
+        n = _tokens_a_frame(sizes, len(groups), grid)
         rows = tuple(grid or _frame_grid(n, height, width) or ())
-        if any(g == groups for _, g, _ in found): continue
-        if rows and math.prod(rows) == n: found.append((rule, groups, rows))
-    return found
-
-_rules = ('each', 'groups 2', 'causal 2', 'groups 4', 'causal 4', 'groups 8',
-    'causal 8')
+        if groups in found or math.prod(rows) != n: continue
+        found[groups] = rule, [*groups], rows
+    return [*found.values()]
 
 # %% ../nbs/library/aligner.ipynb #7703a4c1
 @dataclass(frozen=True)
@@ -244,6 +255,16 @@ def _pick(out, tap, text): # -> one tensor
             'use_reentrant=True (use False)?')
     return x[:, text:] if text >= 0 else x[:, :text]
 
+# %% ../nbs/library/aligner.ipynb #26b4d3e9
+def _no_grid(have, time, grid): # -> a message
+    "What to say if no grid fits."
+    given = dict(time=time, grid=grid and tuple(grid))
+    given = ' and '.join(f'{k}={v!r}' for k, v in given.items() if v)
+    given = f' with {given}' if given else ''
+    return (f'{have}: no way to read that{given}. Say grid=(rows, columns) if the '
+        "model crops or pads, time= (e.g. 'causal 4', '5 then 8') if time is "
+        'compressed, text= if there are text tokens')
+
 # %% ../nbs/library/aligner.ipynb #74fa7862
 def _one_grid(sizes, video, time, grid, tap): # -> (time, groups, grid)
     "The one grid that fits; ValueError if there is none, or more than one."
@@ -253,15 +274,9 @@ def _one_grid(sizes, video, time, grid, tap): # -> (time, groups, grid)
     lengths = ', '.join(f'{k}={v}' for k, v in sizes.items() if k not in 'bd')
     have = (f'{tap.name} ({tap.layout}) has {lengths} for a video of {frames} '
         f'frames of {h} x {w}')
-    if found:
-        ways = ', or '.join(f'time={r!r} with grid={g}' for r, _, g in found)
-        raise ValueError(f'{have}: it could be {ways}. Say which')
-    given = dict(time=time, grid=grid and tuple(grid))
-    given = ' and '.join(f'{k}={v!r}' for k, v in given.items() if v)
-    given = f' with {given}' if given else ''
-    raise ValueError(f'{have}: no way to read that{given}. '
-        'Say grid=(rows, columns) if the model crops or pads, time= (e.g. '
-        "'causal 4') if its VAE compresses time, text= if there are text tokens")
+    if not found: raise ValueError(_no_grid(have, time, grid))
+    ways = ', or '.join(f'time={r!r} with grid={g}' for r, _, g in found)
+    raise ValueError(f'{have}: it could be {ways}. Say which')
 
 # %% ../nbs/library/aligner.ipynb #06fdb4ba
 def _arrange(x, layout, b, token_grid): # -> b t n d
@@ -271,12 +286,22 @@ def _arrange(x, layout, b, token_grid): # -> b t n d
     places = '(h w)' if 'h' in layout else 'n'
     return rearrange(x, f'{layout} -> b t {places} d', b=b, **sizes)
 
+# %% ../nbs/library/aligner.ipynb #c8753ac4
+def _token_sizes(x, tap, dim, b, t): # -> axis to length; t: of the model, or None
+    "Lengths of the axes of what the tap returned; ValueError for another width."
+    sizes = _axis_sizes(tap.layout, x.shape, b=b)
+    if sizes['d'] != dim:
+        raise ValueError(f'{tap.name}: its tokens are {sizes["d"]} wide, '
+            f'the mapper was made for {dim}: Aligner(dim={sizes["d"]})')
+    if t and 'n t' in sizes: sizes |= dict(t=t, n=sizes.pop('n t')//t)
+    return sizes
+
 # %% ../nbs/library/aligner.ipynb #4d183dd5
 class _TokenReader(nn.Module):
     "Brings the output of one submodule to b t n d."
     def __init__(self, model, tap, dim, text, time, grid):
         super().__init__()
-        if time: _frame_groups(1, time) # Refuses other words
+        if time: _first_and_others(time) # Refuses other words
         if dim is None and tap.latents is None:
             raise ValueError(f'how wide are the tokens of {tap.name}? give dim=; '
                 f'probe(model, {tap.name!r}, ...) shows it')
@@ -291,13 +316,9 @@ class _TokenReader(nn.Module):
         video_frames(video) # Refuses b c t h w
         own = self.own_grid(self.hook.shape)
         x = _pick(self.hook.pop(self.tap.name), self.tap, self.text)
-        sizes = _axis_sizes(self.tap.layout, x.shape, b=len(video))
-        if sizes['d'] != self.dim:
-            raise ValueError(f'{self.tap.name}: its tokens are {sizes["d"]} wide, '
-                f'the mapper was made for {self.dim}: Aligner(dim={sizes["d"]})')
-        if 'n t' in sizes and 't' in own:
-            sizes |= dict(t=own['t'], n=sizes.pop('n t')//own['t'])
-        grid = (own['h'], own['w']) if own and not self.grid else self.grid
+        sizes = _token_sizes(x, self.tap, self.dim, len(video), own.get('t'))
+        grid = self.grid
+        if own and not grid: grid = own['h'], own['w']
         self.token_grid = _one_grid(sizes, video.shape, self.time, grid, self.tap)
         return _arrange(x, self.tap.layout, len(video), self.token_grid)
     def remove(self):
@@ -321,7 +342,7 @@ class Aligner(_TokenReader):
         dim:int=None, # Width of a token; None: for models in known only
         output:int|str=None, # Which output, if there are several: index or key
         text:int=0, # Text tokens in the same tensor: the first n, or -n: the last
-        time:str=None, # 'each', 'groups 4', 'causal 4'; None: the one that fits
+        time:str=None, # 'each', 'groups 4', 'causal 4', '5 then 8'; None: what fits
         grid:tuple=None, # (rows, columns) of a frame's tokens; None: worked out
         mode:str='concat', # 'concat' or 'separate', see align.fuse
         hidden:int=2048, # Width of the mapper's hidden layers
@@ -331,6 +352,7 @@ class Aligner(_TokenReader):
         found = _find_tap(inner, tap, block, layout, output)
         super().__init__(inner, found, dim, text, time, grid)
         self.gamma, self.encoders, self.cosine = gamma, load_all(encoders), None
+        self.sure = False # That the videos are in [-1, 1]
         self.alignment = Alignment(self.dim, [e.dim for e in self.encoders], block,
             mode, hidden, layers)
         self.settings = dict(tap=found.name, layout=found.layout,
@@ -341,6 +363,18 @@ class Aligner(_TokenReader):
     def forward(self, video, features=None): return self.loss(video, features)
     def extra_repr(self):
         return ',\n'.join(f'{k}={v!r}' for k, v in self.settings.items())
+
+# %% ../nbs/library/aligner.ipynb #8f9bfa86
+def _check_range(video): # -> is it certain that pixels are in [-1, 1]?
+    "ValueError for values far outside of [-1, 1]; a warning if none is below 0."
+    low, high = (x.item() for x in video.detach().aminmax())
+    if not -1.5 <= low <= high <= 1.5:
+        raise ValueError(f'video: its pixels should be in [-1, 1], not from {low:.3g} '
+            f'to {high:.3g}: see video.to_float')
+    if low >= 0:
+        warnings.warn('video: no pixel of the batch is below 0. If it is in [0, 1], '
+            'pass 2*video - 1: the encoders read [-1, 1]', stacklevel=4)
+    return low < 0
 
 # %% ../nbs/library/aligner.ipynb #f4531bff
 @patch
@@ -353,6 +387,7 @@ def targets(self:Aligner,
 )->list: # One b t n d per encoder, on the model's grid
     "What the frozen encoders see."
     if features is None:
+        self.sure = self.sure or _check_range(video)
         features = [e.to(video.device)(video) for e in self.encoders]
     pooled = [_pool_frames(f.to(video.device), groups) for f in features]
     grids = [e.grid(*video.shape[-2:]) for e in self.encoders]

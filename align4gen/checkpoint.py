@@ -41,6 +41,13 @@ def optimizer_tensors(
     return {f'{name}:{what}': gather(v) for name, p in params.items()
         for what, v in optimizer.state.get(p, {}).items()}
 
+# %% ../nbs/library/checkpoint.ipynb #1da9ae2d
+def _put_state(optimizer, params, key, value):
+    "Put one tensor of the state beside its weight; key is 'name of the weight:what'."
+    name, what = key.split(':')
+    p = params[name]
+    optimizer.state.setdefault(p, {})[what] = place_like(value, p).clone()
+
 # %% ../nbs/library/checkpoint.ipynb #5dc1a098
 def load_optimizer(
     params:dict, # Name to weight
@@ -52,10 +59,7 @@ def load_optimizer(
     if given and (other := given ^ params.keys()):
         raise ValueError(
             f'the optimiser state is of another model: {sorted(other)[0]}')
-    for key, value in tensors.items():
-        name, what = key.split(':')
-        p = params[name]
-        optimizer.state.setdefault(p, {})[what] = place_like(value, p).clone()
+    for key, value in tensors.items(): _put_state(optimizer, params, key, value)
 
 # %% ../nbs/library/checkpoint.ipynb #254b9e75
 def state_tensors(
@@ -101,6 +105,12 @@ def prune(
         step = int(old.name.removeprefix('step-'))
         if not keep_every or step % keep_every: shutil.rmtree(old)
 
+# %% ../nbs/library/checkpoint.ipynb #c1e01dd5
+def _plain_state(trainer):
+    "What is not a tensor."
+    return dict(step=trainer.step, skipped=trainer.skipped, window=trainer.window,
+        processes=trainer.accelerator.num_processes, torch=torch.__version__)
+
 # %% ../nbs/library/checkpoint.ipynb #e8c2405b
 def save_checkpoint(
     trainer, # What to save; all processes must call this
@@ -110,10 +120,7 @@ def save_checkpoint(
     folder = path/'checkpoints'/f'step-{trainer.step:07d}'
     parts, a = state_tensors(trainer), trainer.accelerator
     if a.is_main_process and not folder.exists():
-        state = dict(step=trainer.step, skipped=trainer.skipped,
-            window=trainer.window, processes=a.num_processes,
-            torch=torch.__version__)
-        write_checkpoint(folder, parts, state)
+        write_checkpoint(folder, parts, _plain_state(trainer))
         prune(path, trainer.config.keep, trainer.config.keep_every)
     a.wait_for_everyone()
     return folder

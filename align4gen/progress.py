@@ -7,15 +7,29 @@ __all__ = ['denoising_loss']
 
 # %% ../nbs/library/progress.ipynb #57b2c833
 import math, time
+from dataclasses import asdict
 from pathlib import Path
 import torch, torch.nn as nn
 from .checkpoint import save_checkpoint
 from .encoders import accuracy
-from .files import append_row, write_json
+from .files import append_row, trim_log, write_json
 from .objectives import Diffusion, Flow
 from .run import Run, machine
 from .sample import condition_of, sample
 from .source import autocast
+
+# %% ../nbs/library/progress.ipynb #aa7e9c54
+def open_logs(
+    trainer:"'Trainer'", # At the step where it goes on
+    path:Path, # The run's folder
+):
+    "Cut the logs back to this step, and tell a tracker that there is a run."
+    a, config = trainer.accelerator, trainer.config
+    for name in ('log.csv', 'eval.csv'):
+        if a.is_main_process: trim_log(path/name, trainer.step)
+    if not config.tracker: return
+    a.project_configuration.logging_dir = str(path)
+    a.init_trackers('tracker', asdict(config))
 
 # %% ../nbs/library/progress.ipynb #1f89e619
 def mean_row(
@@ -34,23 +48,28 @@ class Clock:
     "Where the time goes between two rows of the log."
     def __init__(self):
         self.start, self.waited, self.clips = time.perf_counter(), 0., 0
-    def next(self,
-        stream, # An iterator of batches
-    ): # A batch
+    def next(self, stream): # an iterator of batches -> a batch
         "Take the next batch, and count how long that took."
         before = time.perf_counter()
         batch = next(stream)
         self.waited += time.perf_counter() - before
         return batch
-    def row(self,
-        ready:int, # Batches that lay ready
-    )->dict: # clips_per_second, waiting (part of the time), ready
-        "Read the clock and start anew."
+    def row(self, ready:int)->dict: # Batches that lay ready
+        "Read the clock and start anew: clips/s, share of time waiting, ready."
         now = time.perf_counter() - self.start
         row = dict(clips_per_second=round(self.clips/now, 2),
             waiting=round(self.waited/now, 4), ready=ready)
         self.__init__()
         return row
+
+# %% ../nbs/library/progress.ipynb #756d561b
+def _show_row(trainer, row, timing, bar):
+    "The newest numbers, beside the bar and in a tracker."
+    shown = {k: f'{row[k]:.3f}' for k in trainer.recipe.columns}
+    if row['skipped']: shown['skipped'] = row['skipped']
+    bar.set_postfix(shown)
+    numbers = {k: v for k, v in (row | timing).items() if k != 'step'}
+    trainer.accelerator.log(numbers, step=trainer.step)
 
 # %% ../nbs/library/progress.ipynb #e1fc24cd
 def write_rows(
@@ -61,15 +80,24 @@ def write_rows(
 ):
     "Write the window down, in one process, and start a new one in all."
     if trainer.accelerator.is_main_process:
-        row, now = mean_row(trainer), dict(step=trainer.step)
+        row = mean_row(trainer)
         append_row(path/'log.csv', row)
-        append_row(path/'timing.csv', now | timing)
-        shown = {k: f'{row[k]:.3f}' for k in trainer.recipe.columns}
-        if row['skipped']: shown['skipped'] = row['skipped']
-        bar.set_postfix(shown)
-        numbers = {k: v for k, v in (row | timing).items() if k != 'step'}
-        trainer.accelerator.log(numbers, step=trainer.step)
+        append_row(path/'timing.csv', dict(step=trainer.step) | timing)
+        _show_row(trainer, row, timing, bar)
     trainer.window = []
+
+# %% ../nbs/library/progress.ipynb #25746736
+def write_due(
+    trainer:"'Trainer'", # After a step
+    path:Path, # The run's folder
+    clock:Clock, # Since the last row
+    ready:int, # Batches that lie ready
+    bar, # tqdm
+):
+    "Write a row when the window is full, and at the end."
+    c = trainer.config
+    if len(trainer.window) == c.log_every or trainer.step == c.steps:
+        write_rows(trainer, path, clock.row(ready), bar)
 
 # %% ../nbs/library/progress.ipynb #78b7011f
 def check_patience(
@@ -86,6 +114,14 @@ def check_patience(
         'steps in a row. They were skipped, and the weights before them are '
         f'saved in {path}. {trainer.recipe.advice()}')
 
+# %% ../nbs/library/progress.ipynb #52c77291
+def _labels_in_turn(recipe, average, n): # -> n labels, or None
+    "Every class in turn, or every label of the newest batch."
+    turn, given = torch.arange(n), recipe.labels
+    if average.num_classes: return turn % average.num_classes
+    if not condition_of(average) or given is None: return None
+    return given[turn.to(recipe.device) % len(given)]
+
 # %% ../nbs/library/progress.ipynb #e8d7147f
 def sample_average(
     recipe:"'Recipe'", # At any step
@@ -95,10 +131,7 @@ def sample_average(
     seed:int, # Of the starting noise
 )->torch.Tensor: # n t c h w in [-1, 1]
     "Clips from the weight average as it is now."
-    c, turn, labels, given = recipe.config, torch.arange(n), None, recipe.labels
-    if average.num_classes: labels = turn % average.num_classes
-    elif condition_of(average) and given is not None:
-        labels = given[turn.to(recipe.device) % len(given)]
+    c, labels = recipe.config, _labels_in_turn(recipe, average, n)
     pixels = c.frames*c.resolution**2
     batch = 64 if pixels < 10**5 else 4 if pixels < 5*10**6 else 1
     with autocast(c.precision):
@@ -195,26 +228,49 @@ def finish(
     if not trainer.accelerator.is_main_process: return {}
     found = trainer.recipe.figures(average, path)
     files['curves'] = plot_curves(Run(path), trainer.recipe.columns)
-    processes = dict(processes=trainer.accelerator.num_processes)
-    summary = dict(step=trainer.step, files={k: str(v) for k, v in files.items()},
-        machine=machine() | processes)
-    summary |= found | dict(seconds=round(time.time()-start, 1))
+    by = machine() | dict(processes=trainer.accelerator.num_processes)
+    files = {k: str(v) for k, v in files.items()}
+    summary = dict(step=trainer.step, files=files, machine=by) | found
+    summary |= dict(seconds=round(time.time()-start, 1))
     write_json(path/'summary.json', summary)
     return summary
 
+# %% ../nbs/library/progress.ipynb #3741f00c
+def _figure(name, value): # of summary.json -> one line
+    if not name.startswith('accuracy'): return f'{name:>8}: {value:.4g}'
+    guidance = name.rsplit('_', 1)[1]
+    return (f'accuracy of a held-out classifier on 200 clips: {value:.0%} '
+        f'(guidance {guidance})')
+
 # %% ../nbs/library/progress.ipynb #fe9b7429
 def report(
-    summary:dict, # From finish
+    trainer:"'Trainer'", # Where it ended
+    path:Path, # The run's folder
+    summary:dict, # From finish; empty if the run was stopped
 ):
-    "Tell the reader what came out and where it is."
+    "Tell the reader what came out and where it is, or how to go on."
+    if not summary:
+        return print(f'stopped at step {trainer.step}; go on with: '
+            f'{trainer.recipe.command} --resume {path}')
     for k, v in summary['files'].items(): print(f'{k:>8}: {v}')
     for k, v in summary.items():
-        if k.startswith('accuracy'):
-            print(f'accuracy of a held-out classifier on 200 clips: {v:.0%} '
-                f'(guidance {k.rsplit("_", 1)[1]})')
-        elif k not in ('step', 'files', 'machine', 'seconds'):
-            print(f'{k:>8}: {v:.4g}')
+        if k not in ('step', 'files', 'machine', 'seconds'): print(_figure(k, v))
     print(f'{summary["step"]} steps; {summary["seconds"]/60:.1f} minutes in all')
+
+# %% ../nbs/library/progress.ipynb #dc1dbdd8
+def save_due(
+    trainer:"'Trainer'", # After a step; all processes must call this
+    path:Path, # The run's folder
+    clips:tuple, # Held out, from the recipe's sources; or None
+    stop:bool=False, # Is it the last step of this process?
+):
+    "Samples, a measurement, a checkpoint: whatever this step asks for."
+    c, last = trainer.config, trainer.step == trainer.config.steps
+    def due(every): return every and trainer.step % every == 0
+    if due(c.sample_every) and not last: draw_samples(trainer, path)
+    if c.eval_every and (due(c.eval_every) or last):
+        evaluate(trainer, clips, path)
+    if due(c.checkpoint_every) or last or stop: save_checkpoint(trainer, path)
 
 # %% ../nbs/library/progress.ipynb #82df4d82
 def describe(

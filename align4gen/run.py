@@ -6,7 +6,7 @@
 __all__ = ['Run', 'example_run', 'make_accelerator', 'machine']
 
 # %% ../nbs/library/run.ipynb #cae45904
-import importlib.util, json, os, platform, shutil, signal, tempfile
+import importlib.util, itertools, json, os, platform, shutil, signal, tempfile
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -40,20 +40,16 @@ class Run:
     def config(self): return read_config(self.path/'config.json')
     @cached_property
     def recipe(self): return recipes.find(self.config.kind)(self.config)
-    @property
-    # Folders, the oldest first
+    @property # Folders, the oldest first
     def checkpoints(self)->list: return sorted(self.path.glob('checkpoints/step-*'))
-    @property
-    # Of the newest checkpoint
+    @property # Of the newest checkpoint
     def step(self)->int:
         return int(self.checkpoints[-1].name[5:]) if self.checkpoints else 0
-    @property
-    # Column name to list of floats; empty before the first row
+    @property # Column name to list of floats; empty before the first row
     def log(self)->dict: return read_columns(self.path/'log.csv')
     @property
     def vae(self): return self.recipe.vae(self) # What decodes its samples
-    @property
-    # What it was trained with, and samples with
+    @property # What it was trained with, and samples with
     def objective(self): return self.recipe.objective
     def weights(self, ema=True, step=None)->dict: return _weights(self, ema, step)
     def model(self,
@@ -65,24 +61,28 @@ class Run:
         model = self.recipe.load(self.path, self.weights(ema, step))
         return model.eval().requires_grad_(False)
 
+# %% ../nbs/library/run.ipynb #cc32c95c
+def _checkpoint_at(run, step): # None: the newest -> its folder
+    "An error says which checkpoints there are."
+    there = {int(c.name[5:]): c for c in run.checkpoints}
+    if not there: raise FileNotFoundError(f'{run.path} has no checkpoint yet')
+    if step is None: step = max(there)
+    if step in there: return there[step]
+    names = ', '.join(map(str, there))
+    raise ValueError(f'{run.path} has no checkpoint at step {step}: there are '
+        f'{names}')
+
 # %% ../nbs/library/run.ipynb #1e2752c4
 def _weights(
     run:Run, # Of whatever kind
     ema:bool, # The weight average, or the last weights
     step:int|None, # Which checkpoint; None is the newest
 )->dict: # State dict, on the CPU
-    "Weights from a checkpoint; an error says which checkpoints there are."
-    there = {int(c.name[5:]): c for c in run.checkpoints}
-    if not there: raise FileNotFoundError(f'{run.path} has no checkpoint yet')
-    if step is None: step = max(there)
-    if step not in there:
-        names = ', '.join(map(str, there))
-        raise ValueError(f'{run.path} has no checkpoint at step {step}: there are '
-            f'{names}')
-    part = 'ema' if ema else 'model'
-    if not ema and not (there[step]/'model.safetensors').exists():
+    "Weights from a checkpoint; ValueError if it was trimmed."
+    folder, part = _checkpoint_at(run, step), 'ema' if ema else 'model'
+    if not ema and not (folder/'model.safetensors').exists():
         raise ValueError(f'{run.path} was trimmed: it has the weight average only')
-    return read_checkpoint(there[step], (part,))[part]
+    return read_checkpoint(folder, (part,))[part]
 
 # %% ../nbs/library/run.ipynb #65bd64d6
 def example_run(
@@ -108,19 +108,22 @@ def run_name(
     same = (config.data, config.model_name) == (usual.data, usual.model_name)
     return config.preset if same else f'{config.data}-{config.model_name}'
 
+# %% ../nbs/library/run.ipynb #19f67d4f
+def _fresh_folder(base):
+    "base, base-2, base-3, ...: the first that nobody has."
+    base.parent.mkdir(parents=True, exist_ok=True)
+    names = itertools.chain([base.name], (f'{base.name}-{i}' for i in itertools.count(2)))
+    for name in names:
+        try: base.with_name(name).mkdir()
+        except FileExistsError: continue
+        return base.with_name(name)
+
 # %% ../nbs/library/run.ipynb #054b30cf
 def new_run(
     config, # What to run: a TrainConfig, or another kind's
 )->Path: # A fresh folder with config.json in it
     "Make the run's folder; a name that is taken gets a number."
-    base, i = Path(config.out)/run_name(config), 1
-    base.parent.mkdir(parents=True, exist_ok=True)
-    path = base
-    while True:
-        try:
-            path.mkdir()
-            break
-        except FileExistsError: i, path = i+1, base.with_name(f'{base.name}-{i+1}')
+    path = _fresh_folder(Path(config.out)/run_name(config))
     about = dict(kind=config.kind, plugins=load_plugins())
     write_json(path/'config.json', about | asdict(config))
     return path
@@ -137,17 +140,15 @@ def _without_sigma(
 
 # %% ../nbs/library/run.ipynb #9fca8355
 def _read_start(
-    # A run, a folder made by save_pretrained, a .safetensors or a .pt file
-    path:Path,
+    path:Path, # A run, or what save_pretrained made, .safetensors or .pt
     model:torch.nn.Module, # Who asks: a .pt file does not tell the number of heads
 )->dict: # State dict
     "The weights in a file or a folder."
-    if path.suffix == '.safetensors': return load_file(path)
-    if not path.is_dir():
-        state = torch.load(path, map_location='cpu', weights_only=True)
-        return load_latte(state, model.config['heads']).state_dict()
-    file = path/'model.safetensors'
-    return load_file(file) if file.exists() else Run(path).weights()
+    file = path/'model.safetensors' if path.is_dir() else path
+    if not file.exists(): return Run(path).weights()
+    if file.suffix == '.safetensors': return load_file(file)
+    state = torch.load(file, map_location='cpu', weights_only=True)
+    return load_latte(state, model.config['heads']).state_dict()
 
 # %% ../nbs/library/run.ipynb #4c23bea5
 def _start_weights(
@@ -186,16 +187,12 @@ def load_start(
     if other := _misfits(own, given):
         raise ValueError(f'start={str(path)!r} does not fit this model: '
             f'{len(other)} entries differ, e.g. {other[0]}')
-    meta = any(v.is_meta for v in own.values())
-    model.load_state_dict({k: v.to(own[k].dtype) for k, v in given.items()},
-        assign=meta)
+    given = {k: v.to(own[k].dtype) for k, v in given.items()}
+    model.load_state_dict(given, assign=any(v.is_meta for v in own.values()))
 
 # %% ../nbs/library/run.ipynb #1d878c7d
 @contextmanager
-def _handle_signals(
-    handler:callable, # (number, frame)
-    *numbers:int, # Signals
-):
+def _handle_signals(handler, *numbers):
     "Within the block, these signals go to the handler."
     old = {}
     for s in numbers:
@@ -224,10 +221,12 @@ def _leave(number, frame=None):
 
 # %% ../nbs/library/run.ipynb #a684530f
 def exit_status(
-    work:callable, # () -> Run, trained
+    work:callable, # Trains, and gives the run
+    *args, **kwargs, # Its arguments
 )->int: # 0 finished, 130 stopped by Ctrl-C, 75 stopped by another signal
     "Train, and tell a shell how it ended."
-    with _handle_signals(_leave, signal.SIGTERM): stopped = work().stopped
+    with _handle_signals(_leave, signal.SIGTERM):
+        stopped = work(*args, **kwargs).stopped
     if not stopped: return 0
     return 130 if stopped == signal.SIGINT else 75
 
@@ -254,14 +253,18 @@ def same_everywhere(
     from accelerate.utils import broadcast_object_list
     return broadcast_object_list([value])[0]
 
+# %% ../nbs/library/run.ipynb #ea39ca4d
+def _processor():
+    "Its full name, if the system tells."
+    info = Path('/proc/cpuinfo')
+    for line in info.read_text().splitlines() if info.exists() else ():
+        if line.startswith('model name'): return line.split(':', 1)[1].strip()
+    return platform.processor() or platform.machine()
+
 # %% ../nbs/library/run.ipynb #be7dde13
 def machine()->dict: # processor, threads, torch, python
     "What a result depends on besides the code."
-    name, info = platform.processor() or platform.machine(), Path('/proc/cpuinfo')
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [l.split(':', 1)[1].strip() for l in lines
-        if l.startswith('model name')]
-    if names: name = names[0]
+    name = _processor()
     if torch.cuda.is_available(): name = torch.cuda.get_device_name()
     return dict(processor=name, threads=torch.get_num_threads(),
         torch=torch.__version__, python=platform.python_version())
@@ -282,8 +285,8 @@ def card_figures(
     summary = json.loads(file.read_text()) if file.exists() else {}
     found = {k.replace('_', ' '): f'{v:.1%}' for k, v in summary.items()
         if k.startswith('accuracy')}
-    return (f'\n| measured | |\n|---|---|\n{markdown_table(found)}\n' if found
-        else '')
+    if not found: return ''
+    return f'\n| measured | |\n|---|---|\n{markdown_table(found)}\n'
 
 # %% ../nbs/library/run.ipynb #d2d19a0a
 def card_text(
@@ -300,6 +303,36 @@ def card_text(
         f'{c.resolution} pixels. These are the weights of the average over '
         f'training (EMA {c.ema}).')
 
+# %% ../nbs/library/run.ipynb #73cc4caf
+_card = """---
+library_name: align4gen
+tags: [video-generation, diffusion, representation-alignment]
+---
+# {title}, {preset}
+
+{text}
+
+```python
+{imports}
+model = {kind}.from_pretrained('{name}').eval()
+# n t c h w in [-1, 1]
+videos = sample(model, 16, vae=vae.load('{vae}'{weights}),
+    objective={objective})
+```
+{figures}
+| setting | value, where it is not the default |
+|---|---|
+{rows}
+"""
+
+# %% ../nbs/library/run.ipynb #db0151a6
+def _changed_fields(c): # -> rows of a table in Markdown
+    "What differs from the defaults, but for names and folders."
+    usual = asdict(type(c)())
+    changed = {k: f'`{v!r}`' for k, v in asdict(c).items()
+        if v != usual.get(k) and k not in ('out', 'name', 'root', 'cache')}
+    return markdown_table(changed) or '| | all as the preset `digits` |'
+
 # %% ../nbs/library/run.ipynb #b4e2cc7d
 def vdit_card(
     run:Run, # Finished
@@ -309,34 +342,14 @@ def vdit_card(
     kind:str, # The class
 )->str: # Markdown, with the Hub's header
     "A model card, from what the run's folder says."
-    c, usual = run.config, asdict(type(run.config)())
+    c = run.config
     needed = (('', 'vae'), ('.objectives', type(run.objective).__name__),
         ('.sample', 'sample'), (f'.{module}', kind))
-    imports = '\n'.join(f'from align4gen{m} import {what}' for m, what in needed)
-    weights = f", '{vae_weights(c)}'" if vae_weights(c) else ''
-    changed = {k: f'`{v!r}`' for k, v in asdict(c).items()
-        if v != usual.get(k) and k not in ('out', 'name', 'root', 'cache')}
-    rows = markdown_table(changed) or '| | all as the preset `digits` |'
-    return f"""---
-library_name: align4gen
-tags: [video-generation, diffusion, representation-alignment]
----
-# {title}, {c.preset}
-
-{card_text(run)}
-
-```python
-{imports}
-model = {kind}.from_pretrained('{name}').eval()
-# n t c h w in [-1, 1]
-videos = sample(model, 16, vae=vae.load('{c.vae}'{weights}),
-    objective={run.objective!r})
-```
-{card_figures(run)}
-| setting | value, where it is not the default |
-|---|---|
-{rows}
-"""
+    return _card.format(title=title, preset=c.preset, text=card_text(run), kind=kind,
+        imports='\n'.join(f'from align4gen{m} import {what}' for m, what in needed),
+        name=name, vae=c.vae, objective=repr(run.objective),
+        weights=f", '{vae_weights(c)}'" if vae_weights(c) else '',
+        figures=card_figures(run), rows=_changed_fields(c))
 
 # %% ../nbs/library/run.ipynb #68bff2da
 @patch
@@ -365,6 +378,11 @@ def push_to_hub(self:Run,
         hub.create_repo(repo, private=private, token=token, exist_ok=True)
         return str(hub.upload_folder(repo_id=repo, folder_path=folder, token=token))
 
+# %% ../nbs/library/run.ipynb #c07c8f1e
+def _halved(weights):
+    "Fractions in half precision, whole numbers as they are."
+    return {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+
 # %% ../nbs/library/run.ipynb #0acdcd26
 @patch
 def trim(self:Run,
@@ -375,9 +393,7 @@ def trim(self:Run,
     folder, last = Path(folder), self.checkpoints[-1].name
     if (folder/'config.json').exists():
         raise ValueError(f'{folder} holds a run already')
-    half = {k: v.half() if v.is_floating_point() else v
-        for k, v in self.weights().items()}
-    write_checkpoint(folder/'checkpoints'/last, dict(ema=half),
+    write_checkpoint(folder/'checkpoints'/last, dict(ema=_halved(self.weights())),
         dict(step=self.step, trimmed=True))
     for name in ('config.json', 'log.csv', 'summary.json', *self.recipe.files):
         copy = shutil.copytree if (self.path/name).is_dir() else shutil.copy

@@ -8,7 +8,6 @@ __all__ = ['align4gen_train', 'Recipe', 'Aligned', 'AlignedStep', 'VDiTRecipe', 
 # %% ../nbs/08_train.ipynb #b66a534c
 import math, os, signal, time
 from contextlib import nullcontext
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 import torch, torch.nn as nn
@@ -22,7 +21,6 @@ from .checkpoint import deterministic, gather, load_newest, save_checkpoint
 from .commands import Command
 from align4gen.config import (TrainConfig, kinds, plans, presets, recipes,
     teacher_names)
-from .files import trim_log
 from .objectives import Diffusion, Flow, drop_labels
 from .run import (Run, catch_signals, exit_status, load_start,
     make_accelerator, new_run, same_everywhere, vdit_card)
@@ -33,8 +31,7 @@ from .vdit import VDiT
 
 # %% ../nbs/08_train.ipynb #c99700b7
 class Recipe:
-    """What one kind of model adds to the loop: its hooks, in the order of their
-    calls."""
+    "What one kind of model adds to the loop: hooks, in the order of their calls."
     command = 'align4gen_train' # Which command goes on with a stopped run
     columns = {}     # Of log.csv, those that are drawn: name to title
     beside = ''      # The part of the net that only training needs: its attribute
@@ -91,7 +88,7 @@ class Aligned(nn.Module):
         y:torch.Tensor|None, # b, labels; None for an unconditional model
         target:torch.Tensor, # b t c h w, what the model should predict
         features:list, # One b t n d per teacher
-    )->tuple: # (denoising loss, alignment loss), scalars: the two terms of Align4Gen's eq. 14
+    )->tuple: # (denoising loss, alignment loss), scalars: eq. 14's two terms
         if self.alignment is None:
             return (self.objective.error(self.model(xt, t, y), target).mean(),
                 torch.zeros((), device=xt.device))
@@ -350,7 +347,6 @@ def _fit(
     # after a resume, clips/s and time left count only what this process does
     bar = tqdm(total=c.steps*c.batch, initial=trainer.step*c.batch, unit='clip',
         desc='training', disable=not progress, mininterval=1)
-    def due(every): return every and trainer.step % every == 0
     with catch_signals() as asked, deterministic(trainer.device.type), bar:
         while trainer.step < c.steps and not stop:
             row = trainer.train_step(clock.next(stream), bool(asked))
@@ -359,15 +355,8 @@ def _fit(
             bar.update(c.batch)
             clock.clips += c.batch
             log.check_patience(trainer, path)
-            last = trainer.step == c.steps
-            if len(trainer.window) == c.log_every or last:
-                ready = getattr(source, 'ready', 0)
-                log.write_rows(trainer, path, clock.row(ready), bar)
-            if due(c.sample_every) and not last: log.draw_samples(trainer, path)
-            if c.eval_every and (due(c.eval_every) or last):
-                log.evaluate(trainer, clips, path)
-            if due(c.checkpoint_every) or last or stop:
-                save_checkpoint(trainer, path)
+            log.write_due(trainer, path, clock, getattr(source, 'ready', 0), bar)
+            log.save_due(trainer, path, clips, stop)
     if trainer.step == c.steps: return 0
     return asked[0] if asked else signal.SIGTERM
 
@@ -387,20 +376,12 @@ def run_config(
     path = source.folder = Path(same_everywhere(a, path))
     if first: trainer.recipe.write(path)
     load_newest(trainer, path)
-    for name in ('log.csv', 'eval.csv'):
-        if first: trim_log(path/name, trainer.step)
-    if config.tracker:
-        a.project_configuration.logging_dir = str(path)
-        a.init_trackers('tracker', asdict(config))
+    log.open_logs(trainer, path)
     if progress: print(log.describe(trainer, path))
     run = Run(path)
     run.stopped = _fit(trainer, source, path, progress, clips)
-    if not run.stopped:
-        summary = log.finish(trainer, path, start)
-        if progress: log.report(summary)
-    elif progress:
-        print(f'stopped at step {trainer.step}; go on with: '
-            f'{trainer.recipe.command} --resume {path}')
+    summary = {} if run.stopped else log.finish(trainer, path, start)
+    if progress: log.report(trainer, path, summary)
     if config.tracker: a.end_training()
     return run
 
@@ -417,8 +398,7 @@ def train(
     if resume is None:
         config = ready_config(preset_or_config, **overrides)
         return run_config(config, None, progress)
-    changes = [*overrides] + ['preset'] * (preset_or_config != 'digits')
-    if changes:
+    if changes := [*overrides] + ['preset'] * (preset_or_config != 'digits'):
         raise ValueError(
             f'a resumed run keeps its config: leave out {", ".join(changes)}')
     return run_config(Run(resume).config, resume, progress)
@@ -435,8 +415,7 @@ def _train(
 )->"str|int": # A plan, or the exit status
     "Train, or plan."
     if not dry_run:
-        return exit_status(lambda: train(preset, resume=resume or None,
-            **overrides))
+        return exit_status(train, preset, resume=resume or None, **overrides)
     config = (Run(resume).config if resume
         else ready_config(preset, files=False, **overrides))
     gpus = gpus or int(os.environ.get('WORLD_SIZE', 1))
@@ -444,9 +423,8 @@ def _train(
 
 # %% ../nbs/08_train.ipynb #0ef75946
 align4gen_train = Command(_train, 'align4gen_train',
-    'Train a video diffusion transformer aligned with frozen vision encoders. '
-    'With no '
-    'option: a few minutes on two CPU cores.',
+    'Train a video diffusion transformer aligned with frozen vision encoders. With '
+    'no option: a few minutes on two CPU cores.',
     ['align4gen_train --gamma 0 --name baseline',
      'align4gen_train --preset ucf101-XL --root UCF-101 --dry_run --device h100'],
     configs=lambda: [k for _, k in kinds.items() if issubclass(k, TrainConfig)],

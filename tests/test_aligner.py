@@ -511,3 +511,68 @@ def test_real_sizes(name, teachers):
         model(*inputs())
         assert a.tokens(empty(1, frames, 3, h, w)).shape == (1, t, grid[0]*grid[1], a.dim)
         assert (a.token_grid[0], len(a.token_grid[1]), a.token_grid[2]) == (time, t, grid)
+
+
+# Patches in time
+
+def cog15():
+    "CogVideoX 1.5: patches of two latent frames, positions by rotation."
+    return CogVideoXTransformer3DModel(**two_heads, time_embed_dim=16, text_embed_dim=8,
+        num_layers=3, sample_width=12, sample_height=8, sample_frames=53, patch_size=2,
+        patch_size_t=2, use_rotary_positional_embeddings=True, max_text_seq_length=5)
+
+
+@pytest.mark.parametrize('build, frames, time, groups', [
+    (cog15, 53, '5 then 8', [5] + [8]*6), (cog15, 85, '5 then 8', [5] + [8]*10),
+    (cog, 53, 'causal 4', [1] + [4]*13), (cog, 85, 'causal 4', [1] + [4]*21)])
+def test_cogvideox_with_long_clips(build, frames, time, groups, teachers):
+    "The rule is found, may be said, and the targets are means over these groups; a token looks at its own latents."
+    latents, model = (frames - 1)//4 + 1, build()
+    with torch.no_grad():
+        for p in model.parameters(): p.add_(.02*torch.randn_like(p))
+    video = torch.rand(1, frames, 3, 16, 24)*2 - 1
+    z = torch.randn(1, latents, 4, 8, 12, requires_grad=True)
+    for said in (None, time):
+        with Aligner(model, block=0, encoders=teachers, time=said, hidden=8) as a:
+            ask_cog(model, z)
+            tokens = a.tokens(video)
+            assert a.token_grid == (time, groups, (4, 6)) and tokens.shape[:3] == (1, len(groups), 24)
+    tokens[0, 2].square().sum().backward()
+    each = z.grad[0].flatten(1).norm(dim=1)
+    own = [4, 5] if build is cog15 else [2]
+    assert set(each.topk(len(own)).indices.tolist()) == set(own)
+    wanted = torch.stack([f.mean(1) for f in teachers[0](video).split(groups, 1)], 1)
+    got = a.targets(video, groups, teachers[0].grid(16, 24))[0]
+    assert torch.allclose(got, wanted, atol=1e-5)
+
+
+def test_latents_of_another_clip_are_refused_in_words(teachers):
+    model = cog15()
+    with Aligner(model, block=0, encoders=teachers, hidden=8) as a:
+        ask_cog(model, torch.randn(1, 14, 4, 8, 12))
+        with pytest.raises(ValueError, match='for a video of 50 frames of 16 x 24: no way to read that'):
+            a.loss(torch.rand(1, 50, 3, 16, 24)*2 - 1)
+
+
+# Pixels
+
+def test_pixels_in_the_wrong_range(teachers):
+    """[0, 1] is a warning, once a step until a dark pixel was seen; bytes and NaN are errors; black,
+    white and cached features are none of our business."""
+    model, case = our_vdit(), torch.rand(1, 6, 3, 16, 16)
+    z = torch.randn(1, 6, 4, 8, 8)
+    with Aligner(model, block=1, encoders=teachers, hidden=8) as a:
+        def loss(video, **more):
+            ask_vdit(model, z)
+            return a.loss(video, **more)
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            loss(case, features=[e(case) for e in teachers])
+        with pytest.warns(UserWarning, match=r'pass 2\*video - 1'): loss(case)
+        for wrong in (case*255, case*float('nan')):
+            with pytest.raises(ValueError, match=r'should be in \[-1, 1\]'): loss(wrong)
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            loss(-torch.ones_like(case))
+            loss(case) # a bright batch, after a dark one
+

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest, torch
 
-from align4gen import commands, config, cost, encoders, train, videodit
+from align4gen import build, commands, config, cost, encoders, train, videodit
 from align4gen.vdit import count_parameters, vdit
 
 guide = Path(__file__).resolve().parent.parent/'nbs'/'guides'/'paper_tables.ipynb'
@@ -272,3 +272,24 @@ def test_guide_shows_what_it_says():
     reason='the presets of the paper are not in align4gen.train yet')
 @pytest.mark.parametrize('row', rows, ids=ids)
 def test_guide_command_is_understood(row): assert parse(row['command'])['preset'] in config.presets
+
+
+@pytest.mark.parametrize('preset, name', [('ucf101-L', 'ucf101-L-fusion'), ('sky-L', 'sky-L-fusion'),
+    ('ffs-L', 'ffs-L-fusion'), ('ucf101-XL', 'ucf101-XL-flow-fusion')])
+def test_presets_are_their_rows(preset, name):
+    "A preset alone is the best row of its table: objective, steps, batch, teachers, gamma and depth."
+    row = next(r for r in rows if options(r['command'])['name'] == name)
+    given = {k: v for k, v in parse(row['command']).items() if k not in ('root', 'name', 'preset')}
+    assert config.make_config(preset, **given) == config.make_config(preset)
+    c = config.make_config(preset)
+    assert c.steps == max(r['at'] for r in rows if options(r['command'])['name'] == name)
+    assert (c.batch, c.gamma) == (16 if c.size == 'XL' else 24, .5) # sec. 4, App. E
+
+
+@pytest.mark.parametrize('where', [dict(root='nowhere'), dict(cache='nowhere'), dict(root='nowhere', eval_every=10)])
+def test_a_plan_needs_no_folder(where):
+    "It names what is missing, and goes on."
+    c = build.ready_config('ucf101-XL', files=False, **where)
+    assert c.classes == 0 and 'no folder nowhere yet' in cost.plan(c, 'h100')
+    with pytest.raises((ValueError, OSError), match='nowhere'):
+        build.ready_config('ucf101-XL', **{**where, 'weights': 'random'})

@@ -5,6 +5,7 @@ import pytest
 from safetensors.torch import load_file
 
 from align4gen.run import Run
+from test_resume import plugin
 
 settings = dict(clips=64, batch=8, steps=6, teachers='mini_random,mini_mae', mapper_hidden=32,
     precision='fp32', compile='no', judge='', sample_every=0, checkpoint_every=3, log_every=1,
@@ -84,6 +85,20 @@ def test_one_process_then_two_sharded(one, tmp_path):
     shutil.copytree(one.path, tmp_path/'run'); shutil.rmtree(Run(tmp_path/'run').checkpoints[-1])
     launch(2, '--resume', str(tmp_path/'run'), script=script)
     close(Run(tmp_path/'run'), one)
+
+
+def test_every_process_finds_what_a_plugin_registers(tmp_path):
+    "Through torchrun at the start, and again when the run goes on."
+    file = tmp_path/'my_encoders.py'
+    file.write_text(plugin)
+    mine = settings | dict(teachers='mine', steps=2, checkpoint_every=1)
+    launch(2, plugin=file, out=tmp_path, name='run', **mine)
+    run = Run(tmp_path/'run')
+    rows = run.log
+    assert rows['step'] == [1, 2]
+    shutil.rmtree(run.checkpoints[-1])
+    launch(2, '--resume', str(run.path))
+    assert run.log == rows
 
 
 def test_a_batch_that_cannot_be_shared(tmp_path):
