@@ -55,15 +55,13 @@ def build_alignment(
     model:VDiT, # What is aligned
 )->Alignment|None: # None for a baseline
     "The mapper(s) that a config asks for."
-    names = teacher_names(config)
-    if not names: return None
-    if config.align_block >= model.depth:
-        raise ValueError(
-            f'align_block={config.align_block}: this model has blocks 0 to '
+    c, dims = config, [encoders.find(n).dim for n in teacher_names(config)]
+    if not dims: return None
+    if c.align_block >= model.depth:
+        raise ValueError(f'align_block={c.align_block}: this model has blocks 0 to '
             f'{model.depth-1}')
-    dims = [encoders.find(n).dim for n in names]
-    return Alignment(model.dim, dims, config.align_block, config.fusion,
-        config.mapper_hidden, config.mapper_layers)
+    return Alignment(model.dim, dims, c.align_block, c.fusion, c.mapper_hidden,
+        c.mapper_layers)
 
 # %% ../nbs/library/build.ipynb #63f26347
 def compile_parts(
@@ -107,6 +105,22 @@ def check_digits(
     if c.batch > c.clips:
         raise ValueError(f'batch={c.batch} is more than clips={c.clips}')
 
+# %% ../nbs/library/build.ipynb #9ae1fb24
+def _check_teacher(c, name):
+    "ValueError for an encoder without weights; a cache needs none."
+    foreign = encoders.find(name).hub or '=' in c.weights
+    if not c.cache: encoders.check_weights(name, c.weights if foreign else None)
+
+# %% ../nbs/library/build.ipynb #1ab5d7da
+def _check_judge(c):
+    "ValueError for a judge that cannot say which digit it sees."
+    if not hasattr(encoders.find(c.judge).wrap, 'classify'):
+        raise ValueError(f'judge={c.judge!r} is an encoder that cannot classify')
+    if c.data != 'digits':
+        raise ValueError(
+            f"judge={c.judge!r} reads Moving Digits only: leave it empty "
+            f"('') for data={c.data!r}")
+
 # %% ../nbs/library/build.ipynb #d9216586
 def check_vdit(
     config:TrainConfig, # Its fields checked
@@ -115,20 +129,28 @@ def check_vdit(
     "ValueError for a network that is not there, or data that cannot be."
     c = config
     vae.check_weights(c.vae, vae_weights(c))
-    for name in teacher_names(c):
-        foreign = encoders.find(name).hub or '=' in c.weights
-        if not c.cache: encoders.check_weights(name, c.weights if foreign else None)
-    if c.judge and not hasattr(encoders.find(c.judge).wrap, 'classify'):
-        raise ValueError(f'judge={c.judge!r} is an encoder that cannot classify')
-    if c.judge and c.data != 'digits':
-        raise ValueError(
-            f"judge={c.judge!r} reads Moving Digits only: leave it empty "
-            f"('') for data={c.data!r}")
+    for name in teacher_names(c): _check_teacher(c, name)
+    if c.judge: _check_judge(c)
     if c.eval_every and not c.root and c.data != 'digits':
         raise ValueError(
             'eval_every needs root: held-out clips are read from the data '
             'set itself')
     check_data(c, files, c.cache)
+
+# %% ../nbs/library/build.ipynb #ee852f05
+def _fast_precision():
+    "bf16 where the processor computes with it."
+    fast = (torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
+        or torch.cpu._is_amx_tile_supported())
+    return 'bf16' if fast else 'fp32'
+
+# %% ../nbs/library/build.ipynb #b8e92499
+def _worth_compiling(steps):
+    "What to compile: nothing in a short run, or without a compiler."
+    cuda = torch.cuda.is_available()
+    can = cuda or shutil.which('g++') or shutil.which('clang++')
+    if not can or steps < 500: return 'no'
+    return 'blocks' if cuda else 'whole'
 
 # %% ../nbs/library/build.ipynb #df96b155
 def resolve_machine(
@@ -136,17 +158,16 @@ def resolve_machine(
 )->TrainConfig: # Without
     """Decide what 'auto' means here: the answer is written down, so that a resumed
     run computes the same way."""
-    cuda, precision, how = (torch.cuda.is_available(), config.precision,
-        config.compile)
-    if precision == 'auto':
-        fast = (cuda or torch.cpu._is_avx512_bf16_supported()
-            or torch.cpu._is_amx_tile_supported())
-        precision = 'bf16' if fast else 'fp32'
-    if how == 'auto':
-        can = cuda or shutil.which('g++') or shutil.which('clang++')
-        worth = can and config.steps >= 500
-        how = ('blocks' if cuda else 'whole') if worth else 'no'
+    precision, how = config.precision, config.compile
+    if precision == 'auto': precision = _fast_precision()
+    if how == 'auto': how = _worth_compiling(config.steps)
     return replace(config, precision=precision, compile=how)
+
+# %% ../nbs/library/build.ipynb #a65a4b02
+def _is_there(c):
+    "Can the data be looked at? A plan's folder may come later, a URL is not asked."
+    home = c.cache or c.root
+    return c.data == 'digits' or '://' in home or bool(home) and Path(home).exists()
 
 # %% ../nbs/library/build.ipynb #e64cfb73
 def ready_config(
@@ -164,5 +185,5 @@ def ready_config(
     # an error now is better than one later
     if files and config.eval_every: open_clips(config, 'test')
     if getattr(config, 'classes', 0) >= 0: return config
-    there = files or config.data == 'digits' or config.root or config.cache
-    return replace(config, classes=recipe.count_classes() if there else 0)
+    return replace(config,
+        classes=recipe.count_classes() if files or _is_there(config) else 0)

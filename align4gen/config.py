@@ -6,25 +6,19 @@
 __all__ = ['presets', 'TrainConfig', 'teacher_names', 'check_fields', 'make_config', 'read_config']
 
 # %% ../nbs/library/config.ipynb #03c7ab25
-import json, math, warnings
+import json, math, operator, warnings
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from types import UnionType
 from typing import Literal, get_args, get_origin
 from .plugins import Registry, load_plugins, nearest
 
 # %% ../nbs/library/config.ipynb #dc2c974f
 def number(
     default:float, # Its value if nothing is said
-    low:float=None, # The smallest that is allowed
-    high:float=None, # The largest that is allowed
-    above:float=None, # It must be larger than this
-    below:float=None, # And smaller than this
+    **ends:float, # low, high: allowed ends; above, below: ends that are not
 ): # A dataclass field
     "A number with a range."
-    ends = dict(low=low, high=high, above=above, below=below)
-    return field(default=default, metadata={k: v for k, v in ends.items()
-        if v is not None})
+    return field(default=default, metadata=ends)
 
 # %% ../nbs/library/config.ipynb #ed44a127
 @dataclass
@@ -175,15 +169,15 @@ latte = dict( # What Latte, REPA and Align4Gen (sec. 4, App. C) have in common
     judge='')
 
 # %% ../nbs/library/config.ipynb #9ddeab78
-_long = latte | dict(size='L', batch=24, steps=1_000_000)
+_long = latte | dict(size='L', batch=24, objective='diffusion')
 presets = Registry('preset', { # Name to (class of the config, fields that differ)
     'digits': (TrainConfig, dict()),
     'digits-long': (TrainConfig, dict(steps=6000, ema=.998, sample_every=2000)),
-    'ucf101-L': (TrainConfig, _long | dict(data='ucf101')),
+    'ucf101-L': (TrainConfig, _long | dict(data='ucf101', steps=1_000_000)),
     'ucf101-XL': (TrainConfig, latte | dict(data='ucf101', size='XL', batch=16,
         steps=200_000, align_block=12)),
-    'sky-L': (TrainConfig, _long | dict(data='sky')),
-    'ffs-L': (TrainConfig, _long | dict(data='ffs')),
+    'sky-L': (TrainConfig, _long | dict(data='sky', steps=200_000)),
+    'ffs-L': (TrainConfig, _long | dict(data='ffs', steps=200_000)),
 })
 
 # %% ../nbs/library/config.ipynb #11ee60e9
@@ -194,6 +188,13 @@ def teacher_names(
     names = [t.strip() for t in config.teachers.split(',') if t.strip()]
     return names if config.gamma else []
 
+# %% ../nbs/library/config.ipynb #03b28c5b
+def _type_words(kinds, literal):
+    "What a value should be."
+    if literal: return f'one of {", ".join(map(repr, kinds))}'
+    names = ['None' if k is type(None) else k.__name__ for k in kinds]
+    return f'of type {" or ".join(names)}'
+
 # %% ../nbs/library/config.ipynb #4fac1642
 def check_type(
     name:str, # Of a field
@@ -201,39 +202,35 @@ def check_type(
     kind, # What it should be: a type, Literal[...], or bool|None
 ): # The value; a whole number in the place of a fraction is made one
     "ValueError unless a value has the type of its field."
-    if get_origin(kind) is Literal:
-        if value in get_args(kind): return value
-        raise ValueError(f'{name}={value!r} should be one of '
-            f'{", ".join(map(repr, get_args(kind)))}')
     if kind is float and type(value) is int: return float(value)
-    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    if type(value) in kinds: return value
-    words = ' or '.join('None' if k is type(None) else k.__name__ for k in kinds)
-    raise ValueError(f'{name}={value!r} should be of type {words}')
+    kinds = get_args(kind) or (kind,)
+    literal = get_origin(kind) is Literal
+    if value in kinds if literal else type(value) in kinds: return value
+    raise ValueError(f'{name}={value!r} should be {_type_words(kinds, literal)}')
+
+# %% ../nbs/library/config.ipynb #c8657cc4
+def _range_words(low=None, high=None, above=None, below=None):
+    "What a number should be."
+    left = f'[{low}' if above is None else f'({above}'
+    right = f'{high}]' if below is None else f'{below})'
+    if right != 'None]': return f'be in {left}, {right}'
+    if above is not None: return f'be above {above}'
+    return f'be at least {low}' if low else 'not be negative'
 
 # %% ../nbs/library/config.ipynb #4f8422d9
+_inside = dict(low=operator.ge, high=operator.le, above=operator.gt,
+    below=operator.lt)
+
 def check_range(
     name:str, # Of a field
     value:float, # What it is
     ends:dict, # low, high, above, below, as in number
 ):
     "ValueError unless a number lies in the range of its field."
-    if isinstance(value, float) and not math.isfinite(value):
+    if not math.isfinite(value):
         raise ValueError(f'{name}={value} should be a finite number')
-    low, high, above, below = (ends.get(k) for k in ('low', 'high', 'above',
-        'below'))
-    far = [low is not None and value < low,
-        high is not None and value > high,
-        above is not None and value <= above,
-        below is not None and value >= below]
-    if not any(far): return
-    if (high, below) == (None, None):
-        least = f'be at least {low}' if low else 'not be negative'
-        raise ValueError(f'{name}={value} should '
-            + (least if above is None else f'be above {above}'))
-    left = f'[{low}' if above is None else f'({above}'
-    right = f'{high}]' if below is None else f'{below})'
-    raise ValueError(f'{name}={value} should be in {left}, {right}')
+    if all(_inside[k](value, end) for k, end in ends.items()): return
+    raise ValueError(f'{name}={value} should {_range_words(**ends)}')
 
 # %% ../nbs/library/config.ipynb #e44a1091
 def field_range(
@@ -246,24 +243,38 @@ def field_range(
         if found is not None and found.metadata: return dict(found.metadata)
     return {}
 
-# %% ../nbs/library/config.ipynb #2291da48
-def check_fields(
-    # What is asked for; whole numbers are made fractions in place
-    config:TrainConfig,
-)->TrainConfig: # The same
-    "ValueError that names the first field with an impossible value."
-    for f in fields(config):
-        setattr(config, f.name, check_type(f.name, getattr(config, f.name), f.type))
-        ends = field_range(type(config), f.name)
-        if ends: check_range(f.name, getattr(config, f.name), ends)
-    c = config
+# %% ../nbs/library/config.ipynb #237f7bee
+def _check_together(c):
+    "ValueError for values that do not go with each other, and for a name with a `/`."
     if c.batch % c.accumulate:
         raise ValueError(
             f'batch={c.batch} should be a multiple of accumulate={c.accumulate}')
     if Path(c.name).name != c.name:
         raise ValueError(
             f'name={c.name!r} should be a plain folder name: put the rest into out')
+
+# %% ../nbs/library/config.ipynb #2291da48
+def check_fields(
+    config:TrainConfig, # Asked for; whole numbers are made fractions in place
+)->TrainConfig: # The same
+    "ValueError that names the first field with an impossible value."
+    for f in fields(config):
+        value = check_type(f.name, getattr(config, f.name), f.type)
+        setattr(config, f.name, value)
+        if ends := field_range(type(config), f.name):
+            check_range(f.name, value, ends)
+    _check_together(config)
     return config
+
+# %% ../nbs/library/config.ipynb #b01249e8
+def _check_names(given, known):
+    "ValueError that names the first unknown option, and the nearest known one."
+    unknown = [k for k in given if k not in known]
+    if not unknown: return
+    near = nearest(unknown[0], known)
+    hint = f': did you mean {near!r}?' if near else ''
+    raise ValueError(f'unknown option {unknown[0]!r}{hint} '
+        f'The options are {", ".join(known)}')
 
 # %% ../nbs/library/config.ipynb #ef03a7e8
 def fill(
@@ -276,13 +287,7 @@ def fill(
     if isinstance(base, str):
         kind, values = presets.find(base)
         base = kind(preset=base, **values)
-    known = [f.name for f in fields(base)]
-    for k in overrides:
-        if k in known: continue
-        near = nearest(k, known)
-        hint = f': did you mean {near!r}?' if near else ''
-        raise ValueError(f'unknown option {k!r}{hint} '
-            f'The options are {", ".join(known)}')
+    _check_names(overrides, [f.name for f in fields(base)])
     return replace(base, **overrides)
 
 # %% ../nbs/library/config.ipynb #45902e2c
@@ -297,47 +302,56 @@ def make_config(
 recipes = Registry('kind of model') # kind to Recipe, the class
 kinds = Registry('kind of run', dict(vdit=TrainConfig)) # kind to class of config
 plans = Registry('plan') # kind to function(config, device, gpus)->str
+# Fields of the first version that are gone, and which kind of run had them; '': any
+old_fields = dict.fromkeys(('model', 'vae_weights', 'teacher_weights'), '')
 
 # %% ../nbs/library/config.ipynb #62c60883
 def kind_of(
     given:dict, # What config.json says
 )->str: # Name in kinds
     "Which kind of run this is; runs of earlier versions do not name it themselves."
-    if 'kind' in given: return given['kind']
-    return 'dpvae' if 'image_vae' in given else given.get('model', 'vdit')
+    told = [old_fields[k] for k in given if old_fields.get(k)]
+    return given.get('kind') or (told + [given.get('model', 'vdit')])[0]
 
 # %% ../nbs/library/config.ipynb #c122eb57
 def old_weights(
     given:dict, # A config of the first version
 )->str: # As the field weights says it now
-    """Foreign networks had two fields, and none of them was a hint to leave them
-    random."""
-    names, of_teachers = [], given.get('teacher_weights', '')
-    for t in given.get('teachers', '').split(','):
-        if not t or t.startswith('mini_'): continue
-        folder = ('' if of_teachers in ('', 'hub')
-            else f'{of_teachers}/{t}.safetensors')
-        names.append(f'{t}={folder or of_teachers or "random"}')
-    vae, of_vae = given.get('vae', ''), given.get('vae_weights', '')
-    if vae in ('sd14', 'taesd'): of_vae = of_vae or 'random'
-    return ','.join([f'{vae}={of_vae}'] * bool(of_vae) + names)
+    "Foreign networks had two fields; where nothing was said, they stayed random."
+    vae, words = given.get('vae', ''), given.get('vae_weights', '')
+    if vae in ('sd14', 'taesd'): words = words or 'random'
+    foreign = [t for t in given.get('teachers', '').split(',')
+        if t and not t.startswith('mini_')]
+    home = given.get('teacher_weights', '') or 'random'
+    found = {vae: words} | {t: home if home in ('hub', 'random')
+        else f'{home}/{t}.safetensors' for t in foreign}
+    return ','.join(f'{k}={v}' for k, v in found.items() if v)
 
 # %% ../nbs/library/config.ipynb #97729dbc
 def migrate(
     given:dict, # What config.json says
-    known:list, # Fields of its kind now
+    kind:type, # Its class now
 )->dict: # The same in today's words
     "Translate a config of the first version."
     if 'kind' in given: return given
+    types = {f.name: f.type for f in fields(kind)}
     words = dict(yes=True, no=False, auto=None)
-    booleans = 'flip', 'checkpointing', 'key_encoder', 'causal'
-    given = {k: words.get(v, v) if k in booleans else v for k, v in given.items()}
-    if 'weights' in known: given['weights'] = old_weights(given)
-    # what V-DiTs never used, and what has a new home
-    gone = ('model', 'image', 'text', 'captions', 'conversion', 'patchify',
-        'video_share', 'vae_weights', 'teacher_weights')
-    return {k: v for k, v in given.items()
-        if k in known or k not in gone}
+    found = {k: v for k, v in given.items() if k in types or k not in old_fields}
+    for k, v in found.items():
+        if types.get(k) in (bool, bool|None): found[k] = words.get(v, v)
+    if 'weights' in types: found['weights'] = old_weights(given)
+    return found
+
+# %% ../nbs/library/config.ipynb #ea831e42
+def _compare_fields(path, given, known):
+    "ValueError for fields too many, a warning for fields too few."
+    if unknown := [k for k in given if k not in known]:
+        raise ValueError(f'{path} has fields this version does not know: '
+            f'{", ".join(unknown)}. Continue it with the version that wrote it, or '
+            'remove them')
+    if missing := [k for k in known if k not in given]:
+        warnings.warn(f'{path.parent.name}/config.json says nothing of '
+            f'{", ".join(missing)}: taking the defaults', stacklevel=3)
 
 # %% ../nbs/library/config.ipynb #5a82218e
 def read_config(
@@ -348,16 +362,11 @@ def read_config(
     given = json.loads(path.read_text())
     load_plugins(given.pop('plugins', []))
     kind = kinds.find(kind_of(given))
-    known = [f.name for f in fields(kind)]
+    names = [f.name for f in fields(kind)]
     # a field that came later, at what it was before
-    given = migrate(given, known) | {k: given.get(k, 0.) for k in ('fps',) if k in known}
+    later = {k: v for k, v in dict(fps=0.).items() if k in names}
+    given = later | migrate(given, kind)
     if hasattr(kind, 'migrate'): given = kind.migrate(given)
     given.pop('kind', None)
-    if unknown := [k for k in given if k not in known]:
-        raise ValueError(f'{path} has fields this version does not know: '
-            f'{", ".join(unknown)}. Continue it with the version that wrote it, or '
-            'remove them')
-    if missing := [k for k in known if k not in given]:
-        warnings.warn(f'{path.parent.name}/config.json says nothing of '
-            f'{", ".join(missing)}: taking the defaults', stacklevel=2)
+    _compare_fields(path, given, names)
     return check_fields(kind(**given))
