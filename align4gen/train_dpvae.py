@@ -16,7 +16,7 @@ from . import vae
 from .build import check_data, compile_parts, ready_config
 from .commands import Command
 from .config import (Data, Machine, Naming, Optimiser, Recording,
-    kinds, number, plans, recipes)
+    kinds, number, old_fields, plans, recipes)
 from .data import MovingDigits
 from .adversarial import PatchDiscriminator, check_perceptual
 from .dpvae import DPLoss, DPVAE, channel_statistics
@@ -96,6 +96,7 @@ class DPVAEConfig(Recording, Machine, Optimiser, _Losses, _Networks, Data, Namin
     def migrate(cls, given:dict)->dict: return _migrate(given)
 
 kinds.register('dpvae', DPVAEConfig)
+old_fields['image_vae'] = 'dpvae'
 
 # %% ../nbs/library/train_dpvae.ipynb #4ef6d1e3
 def _migrate(
@@ -482,7 +483,7 @@ def _train(
     if dry_run:
         config = ready_dpvae(preset, files=False, **overrides)
         return plans.find('dpvae')(config, device or None, gpus)
-    return exit_status(lambda: train_dpvae(preset, resume or None, **overrides))
+    return exit_status(train_dpvae, preset, resume or None, **overrides)
 
 # %% ../nbs/library/train_dpvae.ipynb #30dcde62
 align4gen_train_dpvae = Command(_train, 'align4gen_train_dpvae',

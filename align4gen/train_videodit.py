@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 import torch, torch.nn as nn
-from .config import TrainConfig, kinds, number, presets, recipes
+from align4gen.config import (TrainConfig, kinds, number, old_fields, presets,
+    recipes)
 from .files import write_json
 from align4gen.image_models import (image_dit, image_shape, sd3, sd3_tiny,
     trained_image_dit)
@@ -55,6 +56,8 @@ class VideoDiTConfig(TrainConfig):
         return not ours
 
 kinds.register('videodit', VideoDiTConfig)
+old_fields.update(dict.fromkeys(('image', 'text', 'captions', 'conversion',
+    'patchify', 'video_share'), '')) # A V-DiT's config had them too, once
 
 # %% ../nbs/library/train_videodit.ipynb #97e9b266
 _sd3_video = dict( # What VideoDiT's two stages have in common
