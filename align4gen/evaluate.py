@@ -251,7 +251,7 @@ def evaluate(
     # split
     real:str|Path|torch.Tensor|Clips|MovingDigits|ClipDataset=None,
     # Names, as in metrics.table(); a str has commas between them
-    metrics:str|Iterable=('fvd-mini',),
+    metrics:str|Iterable=('fvd-mini', 'motion-mini'),
     n:int=None, # Clips of each; None: all (2,048 for a run)
     *,
     frames:int=None, # In a clip; None: as the generated ones have, or 16
@@ -361,7 +361,8 @@ class _Measured:
 @dataclass
 class _Protocol:
     title = 'How to measure'
-    metrics:str = 'fvd-mini' # Names, with commas between them
+    # Names, with commas between them; fvd-mini looks at frames, motion-mini at time
+    metrics:str = 'fvd-mini,motion-mini'
     weights:str = '' # METRIC=PATH, hub or random: of the networks of metrics
     # METRIC.NAME=VALUE, what a metric lets you set (see --list), e.g. is.splits=1
     options:list = field(default_factory=list)

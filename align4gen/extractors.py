@@ -53,6 +53,23 @@ def encoder_hash(
     return '+'.join(fingerprint(path/f) for f in entry.files)
 
 # %% ../nbs/library/extractors.ipynb #60d6cca2
+def _of_encoder(
+    pool:Callable, # b t n d -> features
+    name:str, # Of an encoder
+    weights:str|Path=None, # As for encoders.load
+    device:str=None, # Where it runs; None: CPU
+    called:str='', # Name of the extractor; '': the encoder's
+    per:str='clip', # What a feature is of
+)->Extractor:
+    "Features that are pooled from an encoder's tokens."
+    encoder, device = encoders.load(name, weights), device or 'cpu'
+    encoder.to(device)
+    e = encoder.entry
+    def run(videos): return pool(encoder(videos.to(device)))
+    return Extractor(called or name, run, encoder_hash(name, weights),
+        f'{e.size} px, bicubic antialiased', f'mean {e.mean}, std {e.std}', per=per)
+
+# %% ../nbs/library/extractors.ipynb #d1f87166
 def encoder_extractor(
     name:str='mini_videomae', # As in encoders.list()
     weights:str|Path=None, # As for encoders.load
@@ -60,14 +77,29 @@ def encoder_extractor(
     per:str='clip', # 'clip': one feature each; 'frame': one for every frame
 )->Extractor:
     "An encoder: mean and maximum over a frame's tokens, averaged over the clip."
-    encoder, device = encoders.load(name, weights), device or 'cpu'
-    encoder.to(device)
-    e = encoder.entry
-    def run(videos):
-        frames = pool_tokens(encoder(videos.to(device)))
+    def pool(tokens):
+        frames = pool_tokens(tokens)
         return frames.mean(1) if per == 'clip' else frames.flatten(0, 1)
-    return Extractor(name, run, encoder_hash(name, weights),
-        f'{e.size} px, bicubic antialiased', f'mean {e.mean}, std {e.std}', per=per)
+    return _of_encoder(pool, name, weights, device, per=per)
+
+# %% ../nbs/library/extractors.ipynb #3b22c675
+def token_steps(
+    tokens:torch.Tensor, # b t n d
+)->torch.Tensor: # b d
+    "How far an encoder's tokens move from frame to frame, on average."
+    if tokens.shape[1] < 2:
+        raise ValueError('steps from frame to frame need clips of at least 2 '
+            f'frames, not {tokens.shape[1]}')
+    return tokens.diff(dim=1).abs().mean((1, 2))
+
+# %% ../nbs/library/extractors.ipynb #2f5c0162
+def steps_extractor(
+    name:str='mini_croco', # As in encoders.list()
+    weights:str|Path=None, # As for encoders.load
+    device:str=None, # Where it runs; None: CPU
+)->Extractor:
+    "An encoder's steps; by default those of one that compares two views."
+    return _of_encoder(token_steps, name, weights, device, f'{name} steps')
 
 # %% ../nbs/library/extractors.ipynb #806655cb
 def classifier_extractor(

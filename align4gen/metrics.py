@@ -14,9 +14,10 @@ from typing import Callable
 import numpy as np, torch, torch.nn.functional as F
 from . import encoders
 from .encoders import Table
-from .extractors import (LPIPS, Extractor, c3d_extractor,
+from align4gen.extractors import (LPIPS, Extractor, c3d_extractor,
     classifier_extractor, clip_extractor, encoder_extractor, encoder_hash,
-    i3d_extractor, inception_extractor, videomae2_extractor, weights_hash)
+    i3d_extractor, inception_extractor, steps_extractor, videomae2_extractor,
+    weights_hash)
 from .files import write_json
 from .frechet import Moments, frechet_distance
 from .plugins import Registry
@@ -586,6 +587,7 @@ class Entry:
     weights: str = None # What must be given; None: nothing
     paper: str = '' # Where the papers use it
     options: tuple = () # What may be set besides weights and device
+    blind: str = '' # To which faults of labs/faults; '': nobody has measured
 
 registry = Registry('metric')
 
@@ -626,6 +628,7 @@ def miniature(
 clip_mini = partial(miniature, encoder_extractor, 'mini_videomae', per='clip')
 frame_mini = partial(miniature, encoder_extractor, per='frame')
 reader_mini = partial(miniature, classifier_extractor, 'mini_supervised')
+steps_mini = miniature(steps_extractor, 'mini_croco')
 vit_g = ('dtype', 'dim', 'depth', 'heads', 'ratio')
 
 for _e in [
@@ -638,7 +641,10 @@ for _e in [
         'i3d_torchscript.pt', 'A, table 7', ('divisor', 'sha256')),
     Entry('fvd-mini', with_extractor(Frechet, clip_mini(), 'extractor'), 'real',
         'lower', 'Fréchet distance of clips (a miniature encoder)',
-        options=('divisor', 'extractor')),
+        options=('divisor', 'extractor'), blind='warp, shuffle, freeze'),
+    Entry('motion-mini', with_extractor(Frechet, steps_mini, 'extractor'), 'real',
+        'lower', 'Fréchet distance of steps from frame to frame (a miniature)',
+        options=('divisor', 'extractor'), blind='none of the twelve'),
     Entry('fid', with_extractor(Frechet, inception_extractor, 'antialias',
         divisor='n'), 'real', 'lower', 'Fréchet distance of frames (Inception)',
         'pt_inception-2015-12-05-6726825d.pth', 'A, App. A',
@@ -717,4 +723,4 @@ def table()->Table: # One row per metric
     "All metrics: what they measure and need, what is better, what can be set."
     return Table([dict(name=e.name, measures=e.what, needs=e.needs, better=e.better,
         weights=e.weights or 'none, or shipped', options=', '.join(e.options),
-        paper=e.paper) for _, e in registry.items()])
+        paper=e.paper, blind_to=e.blind) for _, e in registry.items()])

@@ -43,6 +43,9 @@ def _markdown(
         own = [f'{f} {v}' for f, v in r.protocol.items()
             if v is not None and f not in results.shared]
         if own: rows.append(f"- {k}: {', '.join(own)}")
+    known = {k: registry.things[k].blind for k in results if k in registry.things}
+    blind = [f'{k} to {faults}' for k, faults in known.items() if faults]
+    if blind: rows += ['', f"Blind, by labs/faults: {'; '.join(blind)}."]
     return '\n'.join(rows) + '\n'
 
 # %% ../nbs/library/results.ipynb #32c6f0fc

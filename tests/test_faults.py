@@ -6,6 +6,7 @@ import numpy as np, pytest, torch
 from align4gen import extractors, metrics
 from align4gen.data import MovingDigits
 from align4gen.video import to_float
+from align4gen.extractors import steps_extractor
 from align4gen.labs import faults as lab
 from align4gen.files import read_table
 from align4gen.labs.faults import _severities as severities, faults
@@ -134,7 +135,7 @@ def test_frame_averages_cannot_see_the_order(samples):
 
 def test_steps_see_what_averages_cannot(samples):
     videos, _ = samples
-    eyes = lab.steps_extractor()
+    eyes = steps_extractor()
     real = eyes(to_float(MovingDigits('test', n=250, seed=7).videos))
     whole, *worse = (lab.frechet_distance(eyes(faults['shuffle'](videos, s, seed=1)), real)
         for s in (0, *severities))

@@ -24,7 +24,7 @@ from .conversion import change
 from ..commands import Command
 from .core import on_one_thread, run_jobs, summarise
 from .evidence import commit
-from .faults import steps_extractor
+from ..extractors import steps_extractor
 from ..objectives import Flow
 from ..progress import denoising_loss
 from ..sample import Sampling

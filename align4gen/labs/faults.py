@@ -8,7 +8,7 @@ __all__ = ['faults', 'Fault']
 # %% ../../nbs/labs/faults.ipynb #7f94e520
 import json
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np, torch, torch.nn.functional as F
 from einops import rearrange
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
-from .. import encoders, extractors, metrics
+from .. import metrics
 from ..data import MovingDigits
 from ..files import replace_file, write_json, write_table
 from ..video import to_float
@@ -237,17 +237,6 @@ def _collapse(videos, severity, generator, labels):
         out[labels == c] = videos[keep[torch.arange(n) % len(keep)]]
     return out
 
-# %% ../../nbs/labs/faults.ipynb #12b40c82
-def steps_extractor(
-    name:str='mini_croco', # An encoder
-)->extractors.Extractor: # n t c h w -> n d
-    "How far an encoder's tokens move from frame to frame, on average."
-    encoder, extractor = encoders.load(name), extractors.encoder_extractor(name)
-    def run(videos):
-        tokens = encoder(videos)
-        return (tokens[:, 1:] - tokens[:, :-1]).abs().mean((1, 2))
-    return replace(extractor, name=f'{name} steps', run=run)
-
 # %% ../../nbs/labs/faults.ipynb #8b6a399b
 _facts = dict(data='MovingDigits', split='test', stride=1)
 _frame_encoders = 'mini_supervised', 'mini_mae', 'mini_croco'
@@ -257,10 +246,7 @@ def _metric(name, **options):
 
 _panel = {f'fvd {e}': _metric('fvd-mini', extractor=e)
     for e in ('mini_videomae', *_frame_encoders)}
-_panel['fvd mini_croco steps'] = lambda: metrics.Frechet('fvd-mini',
-    steps_extractor(),
-    **_facts)
-_panel |= {'fid': _metric('fid-mini'),
+_panel |= {'motion': _metric('motion-mini'), 'fid': _metric('fid-mini'),
     'is': _metric('is-mini', splits=1), 'clip': _metric('clip-mini'),
     'psnr': _metric('psnr'), 'ssim': _metric('ssim')}
 
@@ -363,7 +349,7 @@ def _size_rows(
 # %% ../../nbs/labs/faults.ipynb #49e688f0
 _order_blind = *(f'fvd {e}' for e in _frame_encoders), 'fid', 'is'
 _all_fvd = ('fvd mini_videomae', *(f'fvd {e}' for e in _frame_encoders),
-    'fvd mini_croco steps')
+    'motion')
 
 _demands = [ # metrics, faults, which way, how surely, why
     (('psnr',), ('noise', 'cast', 'flicker', 'fade'), 'falls', 'exact',
