@@ -81,3 +81,14 @@ def test_no_manifest_holds_a_none(home):
     folder = sample_to(home/'empty', ev.Run(home/'talks'), 2, steps=2, format='npy', progress=False)
     assert json.loads((folder/'manifest.json').read_text())['files'] == {'00000.npy': '',
         '00001.npy': ''}
+
+
+def test_prompts_are_looked_up_batch_by_batch(home, monkeypatch):
+    "Not all at once: with SD3's encoders two thousand captions are six gigabytes."
+    from align4gen.prompts import PromptTable
+    asked, look = [], PromptTable.__call__
+    monkeypatch.setattr(PromptTable, '__call__', lambda self, captions: (asked.append(len(captions)),
+        look(self, captions))[1])
+    sample_to(home/'many', ev.Run(home/'talks'), 7, ['a dog']*7, steps=1, format='npy', batch=3,
+        progress=False)
+    assert max(asked) == 3 and sum(asked) == 7

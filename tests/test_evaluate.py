@@ -403,3 +403,18 @@ def test_a_run_is_measured_on_the_classes_of_its_data(tmp_path):
     victim.unlink()
     with pytest.raises(FileNotFoundError, match='1 of 16 videos are missing, e.g. 00003.npy'):
         evaluate(folder, digits(16), **quiet)
+
+
+def test_the_guides_line_runs(two, tmp_path, capsys):
+    "Networks with random weights, and a program named by its hash: IS in one split."
+    import hashlib
+    class Program(torch.nn.Module):
+        def forward(self, x): return x.float().mean((2, 3, 4)).softmax(1)
+    path = tmp_path/'c3d_ucf101.pt'
+    torch.jit.script(Program()).save(str(path))
+    line = ['--metrics', 'is', '--weights', f'is={path}']
+    assert ask(two, tmp_path, *line) == 2 and 'is.sha256=' in capsys.readouterr().err
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert ask(two, tmp_path, *line, '--options', 'is.splits=1', f'is.sha256={found}') == 0
+    told = load_results(tmp_path/'results.json')['is']
+    assert told.protocol['splits'] == 1 and told.std is None and told.value >= 1
