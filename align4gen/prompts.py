@@ -802,6 +802,28 @@ def _own_table(run, text=''): # '' if there is none
     own = run.path/'prompts'
     return own if own.is_dir() else run.config.text
 
+# %% ../nbs/library/prompts.ipynb #e83d8f45
+class _Asked:
+    "The prompts of a set of videos, each batch looked up when it is drawn."
+    def __init__(self, captions, table):
+        table.check([*dict.fromkeys(captions)])
+        self.captions, self.table = captions, table
+    def __len__(self): return len(self.captions)
+    def __getitem__(self, index):
+        return self.table([self.captions[i] for i in torch.as_tensor(index)])
+    def to(self, *where): return self.table(self.captions).to(*where)
+
+# %% ../nbs/library/prompts.ipynb #a8090fa1
+def _prompts_for(
+    n:int, # How many videos
+    captions:list, # One, or n
+    text:str|Path='', sd3:str|Path='', # As for look_up
+): # Prompt of n, or what gives it batch by batch
+    "A prompt for each video."
+    if sd3 or not text or len(captions) not in (1, n):
+        return one_each(n, look_up(captions, text, sd3))
+    return _Asked(captions*(n//len(captions)), PromptTable(text))
+
 # %% ../nbs/library/prompts.ipynb #e0781738
 def _as_captions(given):
     "A list of str from one or several; None for a Prompt; ValueError for the rest."
@@ -821,7 +843,7 @@ def _prompt_reader(
     def read(n, given):
         if given is None: return None, ['']*n
         if captions := _as_captions(given):
-            found = one_each(n, look_up(captions, known, sd3))
+            found = _prompts_for(n, captions, known, sd3)
             return found, captions * (n // len(captions))
         found = one_each(n, given)
         return found, [f'prompt {fingerprint(p.float(), 8)}' for p in found.tokens]
