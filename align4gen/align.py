@@ -62,6 +62,8 @@ class Alignment(nn.Module):
         hidden:int=2048, # Width of the mapper's hidden layers
         layers:int=3, # Linear layers in a mapper
     ):
+        if mode not in ('concat', 'separate'):
+            raise ValueError(f"mode is 'concat' or 'separate', not {mode!r}")
         super().__init__()
         self.block, self.mode, self.teacher_dims = block, mode, list(teacher_dims)
         outs = [sum(teacher_dims)] if mode == 'concat' else list(teacher_dims)

@@ -169,6 +169,7 @@ def iicr(
     **options, # For kmeans: starts, seed, ...
 )->IICR:
     "K-means over a clip's tokens: least centroid distance over largest spread."
+    if k < 2: raise ValueError(f'k={k} should be 2 or more: IICR compares clusters')
     x = _flat_tokens(features)
     return _iicr_of(x, kmeans(x, k, **options), sigma, least)
 
@@ -190,6 +191,8 @@ def _log_spectrum(features, grid=None, eps=1e-6): # ... n d -> rows columns
     "Log-magnitude of the 2D spectrum per token, mean over the rest (eq. 8, 9)."
     rows, _ = _token_grid(features.shape[-2], grid)
     maps = rearrange(features.float(), '... (r k) d -> (...) d r k', r=rows)
+    if not maps.isfinite().all():
+        raise ValueError('features hold values that are no finite numbers')
     spectrum = torch.fft.fft2(maps, norm='forward')
     spectrum = torch.fft.fftshift(spectrum, dim=(-2, -1))
     return (spectrum.abs() + eps).log().mean((0, 1)).cpu()

@@ -113,6 +113,7 @@ def _fit(x, u, start, ks, iters, tol): # -> dict of k to Clusters
 # %% ../nbs/library/clusters.ipynb #9fa9e7f6
 def _check(x, ks, start): # b n d, sorted, b f k d or None
     "ValueError for what K-means cannot work on."
+    if x.ndim != 3: raise ValueError(f'features are b n d, not {tuple(x.shape)}')
     b, n, d = x.shape
     if not x.is_floating_point() or not x.isfinite().all():
         raise ValueError(f'features {tuple(x.shape)}, {x.dtype}: K-means needs '
@@ -149,6 +150,7 @@ def kmeans_many(
 )->dict: # k to Clusters
     "K-means over the tokens of each clip, for several K."
     ks = sorted({int(k) for k in ks})
+    if starts < 1: raise ValueError(f'starts={starts} should be at least 1')
     _check(x, ks, start)
     x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     room = 2**28 if x.is_cuda else 2**20

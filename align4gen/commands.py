@@ -376,6 +376,9 @@ def _execute(
     except FloatingPointError as e:
         print(f'{name}: {e}', file=sys.stderr)
         return 1
+    except Exception as e: # A full disk, or a file cut short, says safetensors
+        if type(e).__name__ != 'SafetensorError': raise
+        _one_line(name, e)
     except KeyboardInterrupt: return 130
     if isinstance(result, str): print(result)
     return result if type(result) is int else 0

@@ -125,7 +125,8 @@ class Flow(Objective):
         normal = _draw(torch.randn, (n,), device, generator)
         return (self.mean + self.std*normal).sigmoid()
     def times(self, steps):
-        if steps < 1: raise ValueError(f'steps must be 1 or more, not {steps}')
+        if steps < 1 or int(steps) != steps:
+            raise ValueError(f'steps must be a whole number of 1 or more, not {steps}')
         return [1 - i/steps for i in range(steps)]
     def step(self, xt, t, s, pred): return xt + pred*(t - (s or 0.)) # Euler
 
@@ -151,7 +152,8 @@ def find_sampler(
     steps:int=1, # Model calls
 )->callable: # Of the shape of euler
     "A sampler by its name; ValueError lists the names."
-    if steps < 1: raise ValueError(f'steps must be 1 or more, not {steps}')
+    if steps < 1 or int(steps) != steps:
+        raise ValueError(f'steps must be a whole number of 1 or more, not {steps}')
     if callable(sampler): return sampler
     return samplers.find(sampler or 'euler')
 
@@ -226,6 +228,7 @@ class Diffusion(Objective):
         beta_start:float=1e-4, # Noise variance added by the first step
         beta_end:float=.02, # By the last step; linear in between
     ):
+        if levels < 1: raise ValueError(f'levels must be 1 or more, not {levels}')
         self.levels, self.beta_start, self.beta_end = levels, beta_start, beta_end
         betas = torch.linspace(beta_start, beta_end, levels, device='cpu')
         self.alpha_bar = (1 - betas).cumprod(0)
@@ -306,6 +309,5 @@ def objective(
     **options, # Arguments of Flow or Diffusion
 )->Objective:
     "An objective by its name, for configurations."
-    kinds = dict(flow=Flow, diffusion=Diffusion)
-    if name in kinds: return kinds[name](**options)
-    raise ValueError(f'objective is one of {list(kinds)}, not {name!r}')
+    kinds = Registry('objective', dict(flow=Flow, diffusion=Diffusion))
+    return kinds.find(name)(**options)

@@ -148,7 +148,10 @@ def open_model(
     if hasattr(run_or_model, 'checkpoints'):
         card = f'cuda:{os.environ.get("LOCAL_RANK", 0)}'
         here = device or (card if torch.cuda.is_available() else 'cpu')
-        return run_or_model.model(ema=ema, step=checkpoint).to(here)
+        try: return run_or_model.model(ema=ema, step=checkpoint).to(here)
+        except (RuntimeError, AssertionError) as e:
+            why = str(e).splitlines()[0]
+            raise ValueError(f'device={here!r}: not on this machine ({why})') from None
     if not isinstance(run_or_model, torch.nn.Module):
         raise TypeError(
             f'sample takes a Run or a V-DiT, not {run_or_model!r}; for a folder, '

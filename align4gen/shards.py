@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 import torch
 from safetensors.torch import save as save_bytes
-from .files import replace_file
+from .files import read_json, replace_file
 
 # %% ../nbs/library/shards.ipynb #57c32585
 def pack(
@@ -135,8 +135,8 @@ def read_index(
         if (folder/'manifest.json').is_file():
             why = 'no cache was finished there, run align4gen_cache again to go on'
         raise FileNotFoundError(f'{folder} has no {name}: {why}')
-    manifest, index = (json.loads((folder/name).read_text())
-        for name in ('manifest.json', 'index.json'))
+    manifest = read_json(folder/'manifest.json', ('vae', 'teachers', 'data'))
+    index = read_json(folder/'index.json', ('shards', 'samples', 'bad'))
     for s in index['shards']: _check_shard(folder/Path(s['name']).name, s['size'])
     return manifest, index
 

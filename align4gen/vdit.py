@@ -237,6 +237,8 @@ def _initialize(model:nn.Module):
 def _check_config(c:dict):
     "ValueError that names the first argument of VDiT that does not fit."
     dim, heads = c['dim'], c['heads']
+    for k in ('dim', 'heads', 'patch', 'in_channels', 'input_size', 'frames'):
+        if c[k] < 1: raise ValueError(f'VDiT: {k}={c[k]} must be at least 1')
     if dim % heads or dim % 4:
         raise ValueError(
             f"VDiT: dim={dim} must be a multiple of heads={heads} and of 4")

@@ -13,7 +13,7 @@ from types import NoneType
 import torch, torch.nn as nn
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from .files import replace_file, write_json
+from .files import read_json, replace_file, write_json
 
 # %% ../nbs/library/weights.ipynb #a36293b5
 def weights_folder()->Path: # Where the package keeps its weights
@@ -50,8 +50,8 @@ def shipped(
         raise FileNotFoundError(f'no weights {path}: `align4gen_lab miniatures` '
             'trains the miniature models')
     state = {k: v.float() if v.is_floating_point() else v
-        for k, v in load_file(path).items()}
-    return state, json.loads(path.with_suffix('.json').read_text())
+        for k, v in read_state(path, name).items()}
+    return state, read_json(path.with_suffix('.json'))
 
 # %% ../nbs/library/weights.ipynb #0ed0be46
 def safetensors_file(

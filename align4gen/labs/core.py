@@ -10,6 +10,7 @@ import json, statistics, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from ..files import read_json
 
 # %% ../../nbs/labs/core.ipynb #2c49adf1
 def claim_folder(
@@ -20,7 +21,7 @@ def claim_folder(
     there; ValueError if not."""
     settings = Path(runs)/'settings.json'
     settings.parent.mkdir(parents=True, exist_ok=True)
-    before = json.loads(settings.read_text()) if settings.exists() else options
+    before = read_json(settings) if settings.exists() else options
     if before != options:
         raise ValueError(
             f'{runs} holds runs with {before}, not {options}: choose another --runs')
