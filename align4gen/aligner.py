@@ -12,10 +12,12 @@ from pathlib import Path
 import torch, torch.nn as nn
 from einops import rearrange
 from fastcore.basics import patch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from .align import Alignment, match_grid
 from .encoders import Table, load_all
+from .files import read_json
 from .vae import video_frames
+from .weights import read_state
 
 # %% ../nbs/library/aligner.ipynb #448023fd
 class _OutputHook:
@@ -348,6 +350,8 @@ class Aligner(_TokenReader):
         hidden:int=2048, # Width of the mapper's hidden layers
         layers:int=3, # Linear layers in a mapper
     ):
+        if not 0 <= gamma < math.inf: raise ValueError(f'gamma={gamma} should be 0 or more')
+        if not encoders: raise ValueError('encoders: name one at least')
         inner = _unwrap(model)
         found = _find_tap(inner, tap, block, layout, output)
         super().__init__(inner, found, dim, text, time, grid)
@@ -432,7 +436,7 @@ def load(cls:Aligner,
     encoders:list=None, # Encoder objects, if names are not enough
 )->Aligner:
     "Make an Aligner as it was saved; ValueError if other encoders are given."
-    settings = json.loads((Path(folder)/'aligner.json').read_text(encoding='utf-8'))
+    settings = read_json(Path(folder)/'aligner.json', ('encoders',))
     names = settings['encoders']
     if encoders is not None: settings['encoders'] = [*encoders]
     made = cls(model, **settings)
@@ -440,5 +444,5 @@ def load(cls:Aligner,
         made.remove()
         raise ValueError(f'{folder} was trained with {names}, not '
             f"{made.settings['encoders']}")
-    made.load_state_dict(load_file(Path(folder)/'mappers.safetensors'))
+    made.load_state_dict(read_state(Path(folder)/'mappers.safetensors', 'mappers'))
     return made

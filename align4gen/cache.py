@@ -20,7 +20,7 @@ from . import datasets, encoders, vae
 from .align import match_grid
 from .commands import Command
 from .containers import decoder
-from .files import replace_file, write_json
+from .files import read_json, replace_file, write_json
 from .shards import fetch_cache, is_url, pack, read_index, read_tensors
 from .shards import shard_index, verify, write_shard
 from .video import frame_files
@@ -430,7 +430,7 @@ def agree_on_manifest(
     the first field that differs."""
     path, asked = folder/'manifest.json', json.loads(json.dumps(manifest))
     if not path.exists(): write_json(path, asked)
-    there = json.loads(path.read_text())
+    there = read_json(path)
     old, new = flatten(there), flatten(asked)
     for k in _later: old.setdefault(k, new.get(k))
     odd = [k for k in new | old if old.get(k) != new.get(k)]
@@ -546,7 +546,7 @@ def _announce(plan, todo, total, shapes, seconds, folder, spec, parts):
 def _make_plan(dataset, folder, spec, found, models, clips, shard_clips, data):
     "The plan and its manifest, agreed with the folder if it has one."
     old = folder/'manifest.json'
-    there = json.loads(old.read_text()).get('shard_clips') if old.exists() else None
+    there = read_json(old).get('shard_clips') if old.exists() else None
     usual = max(1, min(256, 2**28//clip_bytes(found['shapes'], spec.dtype)))
     plan = Plan(len(dataset), clips, shard_clips or there or usual)
     facts = describe_data(dataset, **(data or {})) | dict(frames=found['frames'],

@@ -158,6 +158,16 @@ def load_checkpoint(
 def _fill(own, given):
     for k, v in own.items(): v.copy_(place_like(given[k], v))
 
+# %% ../nbs/library/checkpoint.ipynb #47853149
+def check_whole(
+    path:str|Path, # A run's folder
+):
+    "ValueError if a run was trimmed: nobody can go on with it."
+    for file in Path(path).glob('checkpoints/step-*/state.json'):
+        if '"trimmed": true' not in file.read_text(errors='replace'): continue
+        raise ValueError(f'{path} was trimmed: it cannot be trained on. Begin a new '
+            f'run from its weights: start={str(path)!r}')
+
 # %% ../nbs/library/checkpoint.ipynb #00c38615
 def load_newest(
     trainer, # Fresh, of the same config

@@ -10,6 +10,7 @@ import json, math, operator, warnings
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, get_args, get_origin
+from .files import read_json
 from .plugins import Registry, load_plugins, nearest
 
 # %% ../nbs/library/config.ipynb #dc2c974f
@@ -186,6 +187,8 @@ def teacher_names(
 )->list: # Names of encoders; none for a baseline
     "The teachers a run is aligned with: none when gamma is 0."
     names = [t.strip() for t in config.teachers.split(',') if t.strip()]
+    if len({*names}) < len(names):
+        raise ValueError(f'teachers={config.teachers!r}: one is named twice')
     return names if config.gamma else []
 
 # %% ../nbs/library/config.ipynb #03b28c5b
@@ -359,7 +362,7 @@ def read_config(
 )->TrainConfig: # Or another kind's. Folders are not looked at: data may be elsewhere
     """The config of a run; ValueError for fields that this version does not know,
     a warning for fields it takes from the defaults."""
-    given = json.loads(path.read_text())
+    given = read_json(path, ('steps',))
     load_plugins(given.pop('plugins', []))
     kind = kinds.find(kind_of(given))
     names = [f.name for f in fields(kind)]

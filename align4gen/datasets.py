@@ -122,7 +122,8 @@ class ClipDataset(torch.utils.data.Dataset):
 def _check_counts(**counts):
     "ValueError names the first that is below 1."
     for k, v in counts.items():
-        if v < 1: raise ValueError(f'{k} is at least 1, not {v}')
+        if v is None or v >= 1 and int(v) == v: continue
+        raise ValueError(f'{k} is a whole number of at least 1, not {v}')
 
 # %% ../nbs/library/datasets.ipynb #de795e7d
 def _numbers(names, classes, n):
@@ -556,7 +557,8 @@ class FileClips:
     def __call__(self, root, split='train', frames=None, interval=3, resolution=256,
             flip=None, seed=0, fps=None, **unused)->ClipDataset:
         "Clips of the files below root; ValueError if there are none."
-        root, frames = Path(root), frames or self.frames
+        if frames is None: frames = self.frames
+        root, _ = Path(root), _check_counts(frames=frames, resolution=resolution)
         if self.frames == 1: frames, fps = 1, None
         if not root.exists(): raise ValueError(f'{self.name}: there is no {root}')
         found, title = self.listing(root, split, frames), f'{self.name} {split}'

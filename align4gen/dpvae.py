@@ -323,7 +323,8 @@ def decode(self:DPVAE,
     frames:int=None, # How many frames to give; None: n*t_q, or 1 if n is 1
 )->torch.Tensor: # b frames 3 h*stride w*stride in [-1, 1]
     "Scaled latents back to video; one latent alone is an image."
-    z = video_frames(latents, self.channels).float()*self.std + self.mean
+    z = video_frames(latents, self.channels, pixels=False).float()
+    z = z*self.std + self.mean
     z = z.to(self.key.dtype).unflatten(0, latents.shape[:2])
     frames = _frames_in(self, latents.shape[1], frames)
     if frames > 1: x = run_in_pieces(self, self.D, z, True)

@@ -16,7 +16,7 @@ import numpy as np, torch
 from . import __version__, vae as vaes
 from .commands import Command
 from .containers import decoder
-from .files import replace_file, write_json
+from .files import read_json, replace_file, write_json
 from .objectives import samplers
 from .plugins import Registry
 from .run import Run
@@ -100,7 +100,7 @@ def check_manifest(
     path = folder/'manifest.json'
     if not path.exists(): check_empty(folder)
     if not path.exists(): return write_json(path, wanted)
-    there = json.loads(path.read_text())
+    there = read_json(path, ('files', 'made_with'))
     odd = manifest_differences(there, wanted)
     if odd:
         raise ValueError(
@@ -141,7 +141,9 @@ def read_back(
 )->torch.Tensor: # uint8 t c h w
     "One video back."
     if path.suffix != '.npy': return read_video(path)
-    return torch.from_numpy(np.load(path, allow_pickle=False))
+    try: return torch.from_numpy(np.load(path, allow_pickle=False))
+    except (ValueError, EOFError):
+        raise ValueError(f'{path} is damaged: delete it, sample_to makes it again') from None
 
 # %% ../nbs/library/sample_folder.ipynb #e72f92d8
 def finish_together(
@@ -212,7 +214,7 @@ def read_samples(
 )->tuple: # (uint8 n t c h w, classes: list, manifest: dict)
     "All the videos of a set, in order; FileNotFoundError if some are missing."
     folder = Path(folder)
-    manifest = json.loads((folder/'manifest.json').read_text())
+    manifest = read_json(folder/'manifest.json', ('files', 'n'))
     missing = [f for f in manifest['files'] if not (folder/f).exists()]
     if missing:
         raise FileNotFoundError(

@@ -17,7 +17,8 @@ from . import encoders, progress as log, vae
 from .align import Alignment
 from .build import (build_alignment, build_model, build_objective,
     check_vdit, compile_parts, ready_config)
-from .checkpoint import deterministic, gather, load_newest, save_checkpoint
+from .checkpoint import (check_whole, deterministic, gather,
+    load_newest, save_checkpoint)
 from .commands import Command
 from align4gen.config import (TrainConfig, kinds, plans, presets, recipes,
     teacher_names)
@@ -368,6 +369,7 @@ def run_config(
 )->Run: # The finished (or stopped) run
     """Make or find the folder, go on where its newest checkpoint is, train, and
     finish."""
+    if resume: check_whole(resume)
     start, a = time.time(), make_accelerator(config.tracker, resume or config.out)
     trainer, first = Trainer(config, a), a.is_main_process
     progress = progress and first

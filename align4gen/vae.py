@@ -46,13 +46,24 @@ def latent_scale(config:dict)->tuple:
     return (torch.full(shape, float(config.get('shift_factor') or 0)),
         torch.full(shape, 1 / config.get('scaling_factor')))
 
+# %% ../nbs/03_vae.ipynb #37227d85
+def _check_pixels(video:torch.Tensor):
+    "ValueError for NaN and for bytes as floats; only where a look costs no waiting."
+    if video.device.type != 'cpu' or video.requires_grad: return
+    low, high = (x.item() for x in video.aminmax())
+    if low != low: raise ValueError('the video holds values that are no number (NaN)')
+    if max(-low, high) > 10:
+        raise ValueError(f'a video is in [-1, 1], this one in [{low:g}, {high:g}]: '
+            'see video.to_float')
+
 # %% ../nbs/03_vae.ipynb #6f30b248
 def video_frames(
     video:torch.Tensor, # b t c h w
     channels:int=3, # How many channels the frames must have
     stride:int=1, # Height and width must be multiples of it
+    pixels:bool=True, # Not latents: values are looked at, too
 )->torch.Tensor: # (b t) c h w
-    "Frames of a batch of videos; ValueError names what is wrong with the shape."
+    "Frames of a batch of videos; ValueError names what is wrong."
     if video.ndim != 5:
         raise ValueError('a video batch is b t c h w (5 axes), not '
             f'{tuple(video.shape)}: one clip needs video[None]')
@@ -68,6 +79,7 @@ def video_frames(
     if h % stride or w % stride:
         raise ValueError(f'height and width must be multiples of {stride}, not '
             f'{h} x {w}: crop or resize first')
+    if pixels: _check_pixels(video)
     return rearrange(video, 'b t c h w -> (b t) c h w')
 
 # %% ../nbs/03_vae.ipynb #c736cd13
@@ -119,7 +131,8 @@ class FrameVAE(nn.Module):
     @torch.no_grad()
     def decode(self, latents:torch.Tensor)->torch.Tensor:
         "Scaled latents b t c h w to video b t 3 h*stride w*stride in [-1, 1]."
-        z = video_frames(latents, self.channels).float() * self.std + self.mean
+        z = video_frames(latents, self.channels, pixels=False).float()
+        z = z * self.std + self.mean
         frames = each_chunk(lambda x: self.model.decode(x).sample,
             z.to(self.model.dtype), self.chunk, self.dtype)
         return frames.clamp(-1, 1).unflatten(0, latents.shape[:2])
@@ -135,7 +148,7 @@ class PixelVAE(nn.Module):
         video_frames(video)
         return video
     def decode(self, latents:torch.Tensor)->torch.Tensor:
-        video_frames(latents)
+        video_frames(latents, pixels=False)
         return latents.clamp(-1, 1)
     def __repr__(self): return 'PixelVAE()'
 
@@ -228,6 +241,8 @@ def trained_mini_vae(
     path = Path(weights or weights_folder())
     if path.suffix != '.safetensors': path = path / f'vae_{name}.safetensors'
     state, card = shipped(path.stem, path.parent)
+    if 'latents_mean' not in card:
+        raise ValueError(f'{path} does not fit the model: its card names no latents_mean')
     model = mini_vae(card['latents_mean'], card['latents_std'])
     model.load_state_dict(state)
     return model

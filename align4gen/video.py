@@ -7,7 +7,7 @@ __all__ = ['md', 'to_float', 'to_uint8', 'show_videos', 'video_grid', 'animate',
            'frame_indices', 'read_video', 'read_clip']
 
 # %% ../nbs/library/video.ipynb #e8072177
-import base64, io, math, os, re
+import base64, io, math, os, re, warnings
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -49,6 +49,8 @@ def to_float(
     video:torch.Tensor, # uint8, any shape
 )->torch.Tensor: # float32 in [-1, 1]
     "Stored bytes to the range every model here uses."
+    if video.dtype != torch.uint8:
+        raise ValueError(f'bytes are uint8, not {video.dtype}')
     return video.float() / 127.5 - 1
 
 # %% ../nbs/library/video.ipynb #f78d6a61
@@ -56,7 +58,11 @@ def to_uint8(
     video:torch.Tensor, # float in [-1, 1]; values outside are clipped
 )->torch.Tensor: # uint8 in [0, 255]
     "The range every model uses to bytes."
+    if not video.is_floating_point():
+        raise ValueError(f'to_uint8 takes floating point in [-1, 1], not {video.dtype}')
     scaled = (video.detach().float() + 1) * 127.5
+    if scaled.device.type == 'cpu' and scaled.isnan().any():
+        warnings.warn('values that are no number (NaN) become black', stacklevel=2)
     return scaled.round().clamp(0, 255).to(torch.uint8)
 
 # %% ../nbs/library/video.ipynb #52ad52b2
@@ -159,6 +165,7 @@ def gif_bytes(
     fps:float, # Frames a second; GIF rounds to hundredths of a second a frame
 )->bytes: # A GIF file that loops, up to 256 colours a frame
     "Encode an animated GIF."
+    if not fps > 0: raise ValueError(f'fps is above 0, not {fps}')
     ms = max(2, round(100/fps)) * 10
     frames = rearrange(video, 't c h w -> t h w c').contiguous().numpy()
     first, *rest = [Image.fromarray(f).quantize(256) for f in frames]
@@ -393,6 +400,9 @@ def frame_indices(
 )->np.ndarray: # int64, frames of them, rising; ValueError if the video has fewer
     """A window of frames x interval frames (or the whole video, if that is
     shorter), evenly sampled."""
+    if min(frames, interval) < 1 or not 0 <= at < 1:
+        raise ValueError('frames and interval are 1 or more and at is in [0, 1), '
+            f'not {frames}, {interval} and {at}')
     if total < frames:
         raise ValueError(
             f'too short: {total} of the {frames} frames that a clip needs')
@@ -465,6 +475,7 @@ def _as_tensor(path, read):
         lines = str(getattr(e, 'strerror', None) or e).splitlines()
         reason = lines[0] if lines else type(e).__name__
         raise BadVideo(path, f'does not decode: {reason}') from e
+    if not len(found): raise BadVideo(path, 'holds no frame')
     if len({f.shape for f in found}) > 1:
         sizes = sorted({f.shape[:2] for f in found})
         raise BadVideo(path, f'frames of several sizes: {sizes}')
