@@ -203,6 +203,8 @@ def psnr(
     cap:float=100., # dB, for frames that are equal
 )->torch.Tensor: # n, dB: mean over the frames
     "Peak signal-to-noise ratio of every frame, averaged over the clip."
+    if videos.dtype == torch.uint8 or reference.dtype == torch.uint8:
+        raise ValueError('videos are floating point in [-1, 1], not uint8')
     error = (videos.double() - reference.double()).square().mean((2, 3, 4))
     return (10*torch.log10(4/error)).clamp(max=cap).mean(1)
 

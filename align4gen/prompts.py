@@ -386,7 +386,8 @@ def _read_tar(
     try:
         with tarfile.open(path) as tar: clips, texts = _tar_captions(tar, path)
     except tarfile.ReadError as e:
-        raise ValueError(f'{path} is not a .tar archive ({e})') from None
+        why = str(e).splitlines()[0]
+        raise ValueError(f'{path} is not a .tar archive ({why})') from None
     gone = [name for key, name in clips.items() if key not in texts]
     if gone: raise ValueError(f'{path}: {len(gone):,} of {len(clips):,} clips have no '
         f'.txt or .json, the first is {gone[0]}')
