@@ -392,7 +392,7 @@ def test_saved_and_loaded(world, mode, patchify, tmp_path):
 
 def test_shipped_image_model():
     model, card = videodit.trained_image_dit()
-    assert not model.training and card['measured']['read_rightly_guidance_3'] > .8
+    assert not model.training and card['measured']['accuracy_guidance_3'] > .8
     assert {b.temporal for b in model.blocks} == {False}
     with pytest.raises(FileNotFoundError, match='mini_image_dit'):
         videodit.trained_image_dit('nowhere')
