@@ -2,6 +2,7 @@
 
     python benchmarks/pilots.py                        # every world of the list, one after the other
     python benchmarks/pilots.py --worlds 24 --steps 600 --every 100
+    python benchmarks/pilots.py --clock                # processor seconds of a step, by size and width
 
 A world is a frame size, the share of the frame that the digit's box takes, and the brightness of the photographs. For each:
 
@@ -21,13 +22,15 @@ from align4gen import encoders, vae
 from align4gen.data import MovingDigits, digit_images
 from align4gen.files import read_table, write_json, write_table
 from align4gen.labs.evidence import commit
-from align4gen.labs.miniatures import (_learn, digit_views, info_nce, measured_scaling,
-    photo_windows, psnr, repeatable)
+from align4gen.labs.miniatures import (_learn, digit_views, info_nce, measured_scaling, psnr,
+    repeatable)
 from align4gen.frechet import frechet_distance
+from align4gen.objectives import Flow
 from align4gen.run import Run, machine
 from align4gen.sample import sample
 from align4gen.source import autocast
 from align4gen.train import train
+from align4gen.vdit import vdit
 from align4gen.video import to_float
 from align4gen.weights import load_weights, ship
 
@@ -36,9 +39,6 @@ worlds = {'24': dict(size=24), '32': dict(size=32)}
 columns = ('world', 'arm', 'seed', 'step', 'denoise', 'accuracy', 'frechet', 'n')
 arms = dict(baseline=dict(gamma=0., teachers=''),
     semantic=dict(gamma=2., teachers='pilot_infonce'))
-
-
-def box(size): return round(size*11/16)
 
 
 def learn(net, loss, steps, lr, say):
@@ -92,7 +92,7 @@ def judge(folder, size, steps=1200, batch=128, seed=1):
     with repeatable(seed, 1): net = Reader()
     def loss():
         pick = torch.randperm(len(images))[:batch]
-        return F.cross_entropy(net(digit_views(images[pick], size, box(size))).float(),
+        return F.cross_entropy(net(digit_views(images[pick], size)).float(),
             labels[pick], label_smoothing=.05)
     def make():
         with repeatable(seed, 1): card = learn(net, loss, steps, 2e-3, f'judge {size}')
@@ -125,7 +125,7 @@ def teacher(folder, size, steps=800, batch=160, seed=0):
         head = nn.Sequential(nn.Linear(192, 256), nn.GELU(), nn.Linear(256, 64))
     def loss():
         some = images[torch.randperm(len(images))[:batch]]
-        views = digit_views(torch.cat([some, some]), size, box(size))
+        views = digit_views(torch.cat([some, some]), size)
         return info_nce(*head(encoders.pool_tokens(net(views))).chunk(2))
     def make():
         with repeatable(seed, 1):
@@ -197,6 +197,25 @@ def record(runs, out, command):
         worlds=worlds, cards=cards))
 
 
+def clock(out, steps=4):
+    "costs.csv: processor seconds of a training step of batch 32 on one thread, not compiled."
+    rows = []
+    for size, (dim, heads) in product((16, 24, 32), ((96, 3), (128, 2))):
+        net = vdit('mini', dim=dim, heads=heads, input_size=size//4, frames=6, num_classes=10)
+        opt, flow = torch.optim.AdamW(net.parameters(), 1e-3, fused=True), Flow()
+        x, y = torch.randn(32, 6, 4, size//4, size//4), torch.arange(32) % 10
+        for step in range(steps + 1):
+            if step == 1: began = time.process_time()
+            with autocast('bf16'): loss = flow.loss(net, x, y)
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+        rows.append(dict(size=size, tokens=6*(size//4)**2, dim=dim, batch=32,
+            seconds=round((time.process_time() - began)/steps, 3)))
+        print(rows[-1], flush=True)
+    write_table(out/'costs.csv', rows)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument('--worlds', default=','.join(worlds), help='names, separated by commas')
@@ -204,10 +223,12 @@ def main():
     p.add_argument('--steps', default='1200,2400', help='all arms to the first, then to the next')
     p.add_argument('--every', type=int, default=300)
     p.add_argument('--n', type=int, default=200, help='clips generated at every checkpoint')
+    p.add_argument('--clock', action='store_true', help='only measure what a step costs')
     p.add_argument('--runs', type=Path, default=Path('runs/pilots'))
     p.add_argument('--out', type=Path, default=here/'results'/'pilots')
     a = p.parse_args()
     torch.set_num_threads(1)
+    if a.clock: return clock(a.out)
     a.runs.mkdir(parents=True, exist_ok=True)
     for world in a.worlds.split(','):
         size = worlds[world]['size']
