@@ -30,6 +30,8 @@ arms = {
     'detail': dict(teachers='mini_mae'),
     'fusion': dict(teachers='mini_infonce,mini_mae'),
 }
+
+# %% ../../nbs/labs/evidence.ipynb #f6589c02
 # an untrained control, the other kinds of encoder, one that knows the labels, and
 # the pair that IICR prefers
 others = {name: dict(teachers=f'mini_{name}')
@@ -239,6 +241,7 @@ def record(
 # %% ../../nbs/labs/evidence.ipynb #1047bafb
 sweep_settings = ((.5, 2), (4., 2), (2., 0), (2., 4)) # (gamma, align_block)
 
+# %% ../../nbs/labs/evidence.ipynb #56c5edc0
 def record_sweep(
     runs:Path, # Where the runs are
     results:Path, # Where the record goes

@@ -34,7 +34,7 @@ recipes = dict(
     infonce=dict(steps=1200, batch=256, lr=2e-3),
     mae=dict(steps=2000, batch=256, lr=2e-3),
     supervised=dict(steps=1000, batch=256, lr=2e-3),
-    judge=dict(steps=1500, batch=128, lr=2e-3),
+    judge=dict(steps=800, batch=128, lr=2e-3),
     videomae=dict(steps=1500, batch=128, lr=2e-3),
     croco=dict(steps=1500, batch=256, lr=2e-3),
     dit=dict(steps=1500, batch=256, lr=2e-3),
@@ -196,6 +196,7 @@ def _mixed_clips(split:str, n:int, size:int)->torch.Tensor: # uint8 n t 3 h w
     return torch.cat([MovingDigits(split, n=n//4, size=size, **look).videos
         for look in looks])
 
+# %% ../../nbs/labs/miniatures.ipynb #acb9a4d5
 @lru_cache(1)
 def world_clips(
     size:int=16, # Side of a frame, pixels
@@ -322,7 +323,7 @@ def build_vae(
         to_float(clips[torch.randint(len(clips), (batch,))]))
     # on frames of all clips
     # of all kinds of clips
-    some = clips[::8] if size > 16 else clips[:6144]
+    some = clips[::24] if size > 16 else clips[:6144]
     def scaling():
         found = measured_scaling(model, to_float(some))
         model.register_to_config(**found)
@@ -427,12 +428,13 @@ def detail_probe(
 def measure_encoder(
     entry:encoders.Entry, # What the registry says, or will say
     model:nn.Module, # What its build() gives, trained
+    n:int=4096, # Training clips
 )->dict:
     "Both probes, on single frames; a video encoder sees each standing still."
     kind = encoders.VideoEncoder if entry.tubelet > 1 else encoders.Encoder
     encoder = kind(entry, model)
     def still(video): return encoder(video.repeat(1, entry.tubelet, 1, 1, 1))[:, :1]
-    return knn_probe(still, entry.size) | detail_probe(still, entry.size)
+    return knn_probe(still, entry.size, n) | detail_probe(still, entry.size, n//2)
 
 # %% ../../nbs/labs/miniatures.ipynb #b9cf4256
 def measured_as(
@@ -535,6 +537,7 @@ def masked_loss(
 # how those that reconstruct something are trained
 painting = dict(betas=(.9, .95), clip=1.)
 
+# %% ../../nbs/labs/miniatures.ipynb #747f890f
 def painted(
     short:str, # A key of recipes
     encoder:nn.Module, # Trained
@@ -606,11 +609,12 @@ def build_judge(
     "The judge: another architecture and seed than any teacher's; teaches no arm."
     torch.manual_seed(torch.initial_seed() + 1)
     model, loss, measure = _reader('judge', batch, size, 1 if size == 16 else 4)
-    judge = encoders.Judge(encoders.mini_entry('judge', size), model)
     def measure_all():
-        crowds = (2, 4) if size > 16 else ()
-        return measure() | {f'clip_accuracy_{k}': clip_accuracy(judge, density=k)
-            for k in crowds}
+        found, entry = measure(), encoders.mini_entry('judge', size)
+        for k in (2, 4) if size > 16 else ():
+            found[f'clip_accuracy_{k}'] = clip_accuracy(encoders.Judge(entry, model),
+                density=k)
+        return found
     return Miniature(model, model, loss,
         measure_all,
         'Digit classification with labels by a convolutional net')
@@ -690,6 +694,7 @@ def test_clips(size:int)->torch.Tensor: # 512 6 3 h w in [-1, 1]
     "The clips on which video models are measured."
     return to_float(MovingDigits('test', n=512, size=size).videos)
 
+# %% ../../nbs/labs/miniatures.ipynb #df2f7e47
 def build_videomae(
     batch:int, # Clips in a step
     size:int, # Of a frame, pixels
@@ -756,10 +761,11 @@ def measure_image_dit(
 def build_image_dit(
     batch:int, # Frames in a step
     size:int=16, # Of a frame, pixels; so far this one alone
+    n:int=6144, # Clips, of which two frames each are seen
 )->Miniature:
     "An image diffusion model with labels, on latents: what VideoDiT converts."
     if size != 16: raise ValueError('image_dit is made for 16 px only')
-    clips, model, flow = MovingDigits(n=6144), image_dit(), Flow(time='logit-normal')
+    clips, model, flow = MovingDigits(n=n), image_dit(), Flow(time='logit-normal')
     frames = to_float(clips.videos[:, ::3])
     z = vae.load('mini').encode(frames).flatten(0, 1)[:, None]
     y = clips.labels.repeat_interleave(2)
@@ -775,6 +781,7 @@ builders = dict(vae=build_vae, infonce=build_infonce, mae=build_mae,
     supervised=build_supervised, judge=build_judge, videomae=build_videomae,
     croco=build_croco, dit=build_dit, image_dit=build_image_dit)
 
+# %% ../../nbs/labs/miniatures.ipynb #39cd08bc
 def make(
     short:str, # A key of recipes
     out:str|Path=None, # Folder for weights and card; None: the package's
