@@ -304,6 +304,8 @@ def _probe(pooled, labels, groups=None, folds=5): # b d, b -> accuracy
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     groups = torch.arange(len(labels)) if groups is None else groups
+    folds = min(folds, len(groups.unique())) # Few clips: as many folds
+    if folds < 2: return math.nan
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=.1, max_iter=500))
     scores = cross_val_score(probe, pooled.cpu().numpy(), labels.numpy(),
         groups=groups.numpy(), cv=GroupKFold(folds))

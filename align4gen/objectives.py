@@ -13,24 +13,27 @@ from fastcore.basics import patch
 from .plugins import Registry
 
 # %% ../nbs/01_objectives.ipynb #58ada6bf
-def _expand_time(t, x): # b or one number, b ... -> b 1 1 ...
-    "Give noise times the axes of x; ValueError for step indices or wrong counts."
-    if isinstance(t, (int, float)):
-        kind = torch.promote_types(x.dtype, torch.float32)
-        t = torch.tensor(float(t), dtype=kind)
+def _check_times(t, x): # Tensors: b or one time, b ...
+    "ValueError for step indices, a wrong count, or times outside [0, 1]."
+    hint = 'divide a step index by the number of steps'
     if not t.is_floating_point():
-        raise ValueError(f't must be floating point in [0, 1], not {t.dtype}: '
-            f'{_hint}')
+        raise ValueError(f't must be floating point in [0, 1], not {t.dtype}: {hint}')
     if t.ndim and tuple(t.shape) != (len(x),):
         raise ValueError(f't has shape {tuple(t.shape)} but x has '
             f'{tuple(x.shape)}: give one time per item, shape ({len(x)},)')
     on_cpu = t.device.type == 'cpu' and t.numel() # Elsewhere a look would wait
     if on_cpu and not ((t >= 0) & (t <= 1)).all():
         raise ValueError(f't must lie in [0, 1], 1 = noise, got {t.min():g} to '
-            f'{t.max():g}: {_hint}')
-    return t.to(x.device).reshape(-1, *[1]*(x.ndim-1))
+            f'{t.max():g}: {hint}')
 
-_hint = 'divide a step index by the number of steps'
+# %% ../nbs/01_objectives.ipynb #5fb65974
+def _expand_time(t, x): # b or one number, b ... -> b 1 1 ...
+    "Give noise times the axes of x."
+    if isinstance(t, (int, float)):
+        kind = torch.promote_types(x.dtype, torch.float32)
+        t = torch.tensor(float(t), dtype=kind)
+    _check_times(t, x)
+    return t.to(x.device).reshape(-1, *[1]*(x.ndim-1))
 
 # %% ../nbs/01_objectives.ipynb #8dedacb5
 def _draw(fill, size, device=None, generator=None): # torch.rand or torch.randn
@@ -50,6 +53,14 @@ def _first_half(out, x): # x or x with twice the channels -> x
     raise ValueError(f'the model answered {tuple(out.shape)} to an input of '
         f'{tuple(x.shape)}: expected the same shape, or {tuple(doubled)} with '
         'learn_sigma')
+
+# %% ../nbs/01_objectives.ipynb #9ed51adb
+def _same_shape(**tensors): # two, by the names for the message
+    "ValueError that names both tensors unless they have the same shape."
+    (a, x), (b, y) = tensors.items()
+    if x.shape == y.shape: return
+    raise ValueError(f'{a} has shape {tuple(x.shape)} but {b} has '
+        f'{tuple(y.shape)}: they must be equal')
 
 # %% ../nbs/01_objectives.ipynb #78bb9ec8
 class Objective:
@@ -89,14 +100,6 @@ class Objective:
         xt, t, target = self.corrupt(x0, t, eps, generator)
         labels = () if y is None else (y,)
         return self.error(model(xt, t, *labels, **conditions), target).mean()
-
-# %% ../nbs/01_objectives.ipynb #9ed51adb
-def _same_shape(**tensors): # two, by the names for the message
-    "ValueError that names both tensors unless they have the same shape."
-    (a, x), (b, y) = tensors.items()
-    if x.shape == y.shape: return
-    raise ValueError(f'{a} has shape {tuple(x.shape)} but {b} has '
-        f'{tuple(y.shape)}: they must be equal')
 
 # %% ../nbs/01_objectives.ipynb #019b6e98
 class Flow(Objective):
@@ -143,7 +146,6 @@ def euler(
         x = objective.step(x, t, s, model(x, t))
     return x
 
-# %% ../nbs/01_objectives.ipynb #2ec3c6d0
 samplers = Registry('sampler', dict(euler=euler, ddim=euler))
 
 # %% ../nbs/01_objectives.ipynb #671dd500

@@ -366,7 +366,7 @@ class VDiT(_ForwardPass):
         self.final_layer = _FinalLayer(dim, patch, channels)
         _initialize(self)
 
-# %% ../nbs/02_vdit.ipynb #7b92e538
+# %% ../nbs/02_vdit.ipynb #28d7a26c
 model_sizes = {  # dim, depth, heads, patch
     'mini': (128,   6,  2, 1),
     'S':    (384,  12,  6, 2),
@@ -374,7 +374,6 @@ model_sizes = {  # dim, depth, heads, patch
     'L':    (1024, 24, 16, 2),
     'XL':   (1152, 28, 16, 2)}
 
-# %% ../nbs/02_vdit.ipynb #28d7a26c
 def vdit(
     size:str, # 'mini', 'S', 'B', 'L' or 'XL'
     *,
