@@ -141,8 +141,8 @@ def _joint_block(block, x, text, c):
 # %% ../nbs/library/image_models.ipynb #44c0cd19
 def _plain_config(config):
     "A diffusers config as JSON holds it: public, with lists for tuples."
-    return {k: [*v] if isinstance(v, tuple) else v for k, v in config.items()
-        if not k.startswith('_')}
+    def plain(v): return [*v] if isinstance(v, tuple) else v
+    return {k: plain(v) for k, v in config.items() if not k.startswith('_')}
 
 # %% ../nbs/library/image_models.ipynb #e7f324f8
 class _SD3Image:

@@ -200,7 +200,8 @@ def _add_copies(model):
     model.zeros = nn.ModuleList(zero() for _ in blocks)
     # the text of the last block goes nowhere
     ends = [getattr(b, 'context_pre_only', True) for b in blocks]
-    model.text_zeros = nn.ModuleList(nn.Identity() if end else zero() for end in ends)
+    kinds = {True: nn.Identity, False: zero}
+    model.text_zeros = nn.ModuleList(kinds[bool(end)]() for end in ends)
     model.image.requires_grad_(False)
 
 # %% ../nbs/11_videodit.ipynb #6637a774
