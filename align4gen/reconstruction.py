@@ -25,23 +25,24 @@ from .dpvae import DPVAE
 from .run import Run
 from .weights import choose_weights, fingerprint
 
+# %% ../nbs/library/reconstruction.ipynb #ddee35f1
+def _stated_rate(model):
+    "The compression of time that a network's config or the network states, or None."
+    names = 'temporal_compression_ratio', 'scale_factor_temporal'
+    stated = next(filter(None, map(model.config.get, names)), None)
+    return stated or getattr(model, 'temporal_compression_ratio', None)
+
 # %% ../nbs/library/reconstruction.ipynb #293754b6
 def _time_rate(
     model:nn.Module, # A diffusers video autoencoder
 )->tuple: # (rate r, remainders): a length is kept if it leaves one of these remainders
     "Which lengths a network keeps."
-    c = model.config
-    if 'CogVideoX' in type(model).__name__:
-        return 2*c['temporal_compression_ratio'], (0, 1)
-    if c.get('temporal_expansions'):
-        return math.prod(c['temporal_expansions']), (1,)
-    names = 'temporal_compression_ratio', 'scale_factor_temporal'
-    rate = next((c[k] for k in names if c.get(k)), None)
-    rate = rate or getattr(model, 'temporal_compression_ratio', None)
+    rate, steps = _stated_rate(model), model.config.get('temporal_expansions')
+    if 'CogVideoX' in type(model).__name__: return 2*rate, (0, 1)
+    if steps: return math.prod(steps), (1,)
     if rate: return int(rate), (1,)
-    raise TypeError(
-        f'{type(model).__name__} does not say how it compresses time: wrap it in '
-        'something with encode and decode of b t c h w')
+    raise TypeError(f'{type(model).__name__} does not say how it compresses time: wrap '
+        'it in something with encode and decode of b t c h w')
 
 # %% ../nbs/library/reconstruction.ipynb #5490257f
 def _next_length(
@@ -124,10 +125,9 @@ def _round_trip(
     with torch.no_grad(): back = vae.decode(vae.encode(video.to(device)))
     back = back[:, :video.shape[1]].float().cpu()
     if back.shape == video.shape: return back
-    raise ValueError(
-        f'{getattr(vae, "name", type(vae).__name__)} gives {tuple(back.shape)} '
-        'back '
-        f'for {tuple(video.shape)}: choose frames and resolution that it divides')
+    raise ValueError(f'{getattr(vae, "name", type(vae).__name__)} gives '
+        f'{tuple(back.shape)} back for {tuple(video.shape)}: choose frames and '
+        'resolution that it divides')
 
 # %% ../nbs/library/reconstruction.ipynb #480ed37f
 def _vae_facts(
@@ -165,6 +165,15 @@ def _update(
         m.update(back, **facts, **pairs)
         if m.needs == 'real': m.update(batch['video'], real=True, **facts)
 
+# %% ../nbs/library/reconstruction.ipynb #6c864012
+def _all_back(vae, clips, metrics, place, **how):
+    "Every clip there and back; (number of clips that failed, lengths of clips)."
+    sizes = []
+    def update(batch):
+        sizes.append(batch['video'].shape[1])
+        _update(metrics, batch, _round_trip(vae, batch['video']))
+    return go_through(clips, update, 'there and back', place, **how), sizes
+
 # %% ../nbs/library/reconstruction.ipynb #027fb4ee
 def _measure(
     vae:object, # Anything with encode and decode
@@ -173,16 +182,12 @@ def _measure(
     **how, # Of see
 )->dict: # Name to Result
     "All clips there and back, in all processes."
-    place, sizes = processes(), []
-    def update(batch):
-        sizes.append(batch['video'].shape[1])
-        _update(metrics, batch, _round_trip(vae, batch['video']))
-    bad = go_through(clips, update, 'there and back', place, **how)
-    facts = clips.facts | dict(listing=clips.listing())
-    if bad: facts['left_out'] = len(bad)
+    place = processes()
+    bad, sizes = _all_back(vae, clips, metrics, place, **how)
     parts = {k: merged(m, bool(sizes), place) for k, m in metrics.items()}
     frames = next(x[0] for x in from_all(sizes, place) if x)
-    facts |= _vae_facts(vae, frames)
+    facts = clips.facts | dict(listing=clips.listing()) | _vae_facts(vae, frames)
+    if bad: facts['left_out'] = len(bad)
     return {k: m.describe(**facts | m.facts).compute() for k, m in parts.items()}
 
 # %% ../nbs/library/reconstruction.ipynb #1a8bde68
@@ -224,23 +229,39 @@ def reconstruction_table(
         return {'VAE': name} | {k: cell(r) for k, r in found.items()} | extended
     return Table([row(*item) for item in results.items()])
 
+# %% ../nbs/library/reconstruction.ipynb #2b74b3e5
+def _vae_config(folder):
+    "(file, config) of an autoencoder in a folder, or in its folder vae."
+    files = [folder/'vae'/'config.json', folder/'config.json']
+    file = next(filter(Path.is_file, files), None)
+    return file, json.loads(file.read_text(encoding='utf-8')) if file else {}
+
+# %% ../nbs/library/reconstruction.ipynb #a7ee877a
+def _open_diffusers(folder, name):
+    "An autoencoder that diffusers saved."
+    import diffusers
+    return getattr(diffusers, name).from_pretrained(folder, use_safetensors=True,
+        local_files_only=True)
+
 # %% ../nbs/library/reconstruction.ipynb #f5c63176
 def _open_vae(
     word:str, # A name in the registry, or a folder
     weights:str='', # NAME=PATH|hub|random, for names
 )->object: # With encode and decode of b t c h w
     "The autoencoder that a word means."
-    path = Path(word)
-    file = next((p for p in (path/'vae'/'config.json', path/'config.json')
-        if p.is_file()), None)
-    if file is None: return vaes.load(word, choose_weights(weights, word))
-    config = json.loads(file.read_text(encoding='utf-8'))
-    if config.get('kind') == 'DPVAE': return DPVAE.from_pretrained(path)
-    if '_class_name' not in config: return Run(path).vae
-    import diffusers
-    model = getattr(diffusers, config['_class_name'])
-    return _contract(model.from_pretrained(file.parent, use_safetensors=True,
-        local_files_only=True))
+    file, config = _vae_config(Path(word))
+    if not file: return vaes.load(word, choose_weights(weights, word))
+    if config.get('kind') == 'DPVAE': return DPVAE.from_pretrained(word)
+    if '_class_name' not in config: return Run(word).vae
+    return _contract(_open_diffusers(file.parent, config['_class_name']))
+
+# %% ../nbs/library/reconstruction.ipynb #98d58443
+def _open_vaes(words, weights, device):
+    "Autoencoders by their names."
+    coders = {Path(w).name: _open_vae(w, weights) for w in words.split(',')}
+    for coder in coders.values():
+        if device and isinstance(coder, nn.Module): coder.to(device)
+    return coders
 
 # %% ../nbs/library/reconstruction.ipynb #6bbee524
 def _reconstruct(
@@ -253,8 +274,7 @@ def _reconstruct(
     resolution:int=0, # Side of a frame; 0: as it is
     split:str='', # train, val or test
     seed:int=0, # Of windows and choice
-    # Of autoencoders and metrics: NAME=PATH, NAME=hub or NAME=random
-    weights:str='',
+    weights:str='', # NAME=PATH, NAME=hub or NAME=random, of autoencoders and metrics
     batch:int=16, # Clips at a time
     workers:int=0, # Processes that read ahead
     device:str='', # Where the networks run: cpu, cuda
@@ -262,20 +282,15 @@ def _reconstruct(
     dry_run:bool=False, # Open everything, measure nothing
 )->str:
     "What align4gen_reconstruct does."
-    coders = {Path(w).name: _open_vae(w, weights) for w in vae.split(',')}
-    for coder in coders.values():
-        if device and isinstance(coder, nn.Module): coder.to(device)
+    coders = _open_vaes(vae, weights, device)
     names = {m: choose_weights(weights, m) for m in metrics.split(',')}
-    options = dict(frames=frames or None,
-        interval=interval or None,
-        resolution=resolution or None,
-        split=split or None, seed=seed)
+    options = dict(frames=frames or None, interval=interval or None,
+        resolution=resolution or None, split=split or None, seed=seed)
     if dry_run:
         clips = load_clips(real, n=n or None, **options)
         return f'{clips}; {", ".join(coders)}; {", ".join(names)}'
     found = reconstruction(coders, real, [*names], n or None, batch=batch,
-        weights={m: w for m, w in names.items() if w},
-        device=device or None,
+        weights={m: w for m, w in names.items() if w}, device=device or None,
         workers=workers, **options)
     for name, results in found.items():
         if out: results.save(Path(out)/f'{name}.json')
