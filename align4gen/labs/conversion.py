@@ -57,6 +57,11 @@ others = {
     'joint-aligned-gamma2': arms['joint-aligned'] | dict(gamma=2.),
 }
 
+# %% ../../nbs/labs/conversion.ipynb #a897b807
+_base = dict(video_share=1., patchify='3d', clips=2048, batch=16, steps=300,
+    compile='no', sample_every=0, judge='', eval_every=100, checkpoint_every=200)
+_vdit = {k: v for k, v in _base.items() if k not in ('video_share', 'patchify')}
+
 # %% ../../nbs/labs/conversion.ipynb #9e57e980
 def arm_config(
     arm:str, # Name in arms or others
@@ -66,15 +71,11 @@ def arm_config(
     "One arm's run: 'digits-videodit' on videos with 3D patchify, and its change."
     if arm not in arms | others:
         raise ValueError(f'arm {arm!r} is not one of {", ".join(arms | others)}')
-    base = dict(video_share=1., patchify='3d', clips=2048, batch=16, steps=300,
-        compile='no', sample_every=0, judge='', eval_every=100,
-        checkpoint_every=200)
-    fields = base | (arms | others)[arm]
+    fields = dict((arms | others)[arm])
     preset = fields.pop('preset', 'digits-videodit')
-    # a V-DiT has neither
-    if preset == 'digits': del fields['video_share'], fields['patchify']
+    base = _vdit if preset == 'digits' else _base
     own = dict(seed=seed, name=f'{arm}-{seed}')
-    return ready_config(preset, **fields | own | changes)
+    return ready_config(preset, **base | fields | own | changes)
 
 # %% ../../nbs/labs/conversion.ipynb #9a53d6ce
 def _still(
@@ -144,6 +145,13 @@ def _test_latents(
 columns = ('loss', 'read', 'read_guided', 'frechet', 'change', 'image_loss',
     'image_read', 'image_read_guided', 'image_frechet')
 
+# %% ../../nbs/labs/conversion.ipynb #b79c916e
+def _look(videos, judge, stills):
+    "(accuracy, Fréchet distance) of videos whose classes take turns."
+    labels = torch.arange(len(videos)) % 10
+    distance = frechet_distance(judge.clip_features(videos), _real_features(stills))
+    return encoders.accuracy(videos, labels, judge), distance
+
 # %% ../../nbs/labs/conversion.ipynb #4cf89855
 def _judged(
     videos:torch.Tensor, # Drawn without guidance
@@ -153,50 +161,64 @@ def _judged(
     "Accuracy, Fréchet distance and change of a set; the classes take turns."
     judge, prefix = encoders.load('mini_supervised'), 'image_' if stills else ''
     if stills: videos, guided = _still(videos), _still(guided)
-    read = lambda v: encoders.accuracy(v, torch.arange(len(v)) % 10, judge)
-    found = dict(read=read(videos), read_guided=read(guided),
-        frechet=frechet_distance(judge.clip_features(videos),
-        _real_features(stills)))
+    read, distance = _look(videos, judge, stills)
+    read_guided = encoders.accuracy(guided, torch.arange(len(guided)) % 10, judge)
+    found = dict(read=read, read_guided=read_guided, frechet=distance)
     if not stills: found['change'] = change(videos)
     return {prefix + k: v for k, v in found.items()}
 
+# %% ../../nbs/labs/conversion.ipynb #c56ca97a
+def _measure_kind(model, stills, seed, n, **options):
+    "(columns, pictures) of one model's clips, or of its images."
+    draw = partial(_draw, model, frames=1 if stills else 6, seed=seed, **options)
+    free = draw(torch.arange(n) % 10)
+    guided = draw(torch.arange(max(10, n//8)) % 10, guidance=3.)
+    latents, precision = _test_latents(stills), options['precision']
+    loss = denoising_loss(model, Flow(), latents, precision, 64)
+    row = _judged(free, guided, stills) | {'image_loss' if stills else 'loss': loss}
+    return row, to_uint8(guided[:10] if stills else guided[[0, 1, 3, 5, 7]])
+
 # %% ../../nbs/labs/conversion.ipynb #378a5d83
 def _measure(
-    model:torch.nn.Module, # In eval mode
+    model:torch.nn.Module, # In eval mode; a V-DiT draws no images
     seed:int=0, # Of the noise
     n:int=400, # Clips, and images; an eighth of them with guidance too
-    steps:int=20, # Of the sampler
-    precision:str='fp32', # 'fp32' or 'bf16'
+    **options, # steps (20), precision ('fp32'): of _draw
 )->tuple: # (dict of columns, nan where a model draws no images; dict of pictures)
     "Everything that is measured of one model."
     row, shown = dict.fromkeys(columns, float('nan')), {}
-    # a V-DiT has one length of clip
-    for stills in [False] if isinstance(model, VDiT) else [False, True]:
-        draw = partial(_draw, model, frames=1 if stills else 6, seed=seed,
-            steps=steps,
-            precision=precision)
-        free = draw(torch.arange(n) % 10)
-        guided = draw(torch.arange(max(10, n//8)) % 10, guidance=3.)
-        loss = denoising_loss(model, Flow(), _test_latents(stills), precision, 64)
-        row |= _judged(free, guided, stills)
-        row['image_loss' if stills else 'loss'] = loss
-        if stills: shown['images'] = to_uint8(guided[:10])
-        else: shown['clips'] = to_uint8(guided[[0, 1, 3, 5, 7]])
+    options = dict(steps=20, precision='fp32') | options
+    kinds = dict(clips=False, images=True)
+    if isinstance(model, VDiT): kinds.pop('images')
+    for name, stills in kinds.items():
+        found, shown[name] = _measure_kind(model, stills, seed, n, **options)
+        row |= found
     return row, shown
+
+# %% ../../nbs/labs/conversion.ipynb #50373b81
+def _kept(model, z):
+    "Bytes of activations of one clip that the backward pass needs."
+    model, zero = model.train().to('meta'), partial(torch.zeros, 1, device='meta')
+    run = lambda: model(z[:1].to('meta'), zero(), zero(dtype=torch.long))
+    return kept_bytes(run, [*model.parameters()])[0]
 
 # %% ../../nbs/labs/conversion.ipynb #32580665
 def _counted(
     config:TrainConfig, # Of an arm
 )->dict: # parameters, trainable, kept (bytes)
     "Size of the model, and activations of one clip (bf16, fused attention)."
-    model, z = (recipes.find(config.kind)(config).build_model(),
-        _test_latents(False)[0])
-    sizes = dict(parameters=count_parameters(model),
-        trainable=count_parameters(model, trainable=True))
-    model = model.train().to('meta')
-    zero = partial(torch.zeros, 1, device='meta')
-    run = lambda: model(z[:1].to('meta'), zero(), zero(dtype=torch.long))
-    return sizes | dict(kept=kept_bytes(run, [*model.parameters()])[0])
+    model = recipes.find(config.kind)(config).build_model()
+    return dict(parameters=count_parameters(model),
+        trainable=count_parameters(model, trainable=True),
+        kept=_kept(model, _test_latents(False)[0]))
+
+# %% ../../nbs/labs/conversion.ipynb #4c919f51
+def _first_batches(trainer, n):
+    "The first batch of videos (True), and of images (False) where an arm has some."
+    source, _ = trainer.recipe.sources(progress=False)
+    kinds = {True: source.data, False: getattr(source, 'images', None)}
+    return {k: Batch(d.mean[:n], None, [f[:n] for f in d.features], d.labels[:n])
+        for k, d in kinds.items() if d}
 
 # %% ../../nbs/labs/conversion.ipynb #e2aa07fd
 class _Stopwatch:
@@ -204,14 +226,8 @@ class _Stopwatch:
     def __init__(self, arm:str):
         self.config = arm_config(arm, clips=64, eval_every=0)
         self.trainer = Trainer(self.config)
-        source, _ = self.trainer.recipe.sources(progress=False)
-        self.batches = {True: self.first(source.data)}
-        images = getattr(source, 'images', None)
-        if images: self.batches[False] = self.first(images)
+        self.batches = _first_batches(self.trainer, self.config.batch)
         self.times = {k: [] for k in self.batches}
-    def first(self, d): # The first batch of a data set
-        n = self.config.batch
-        return Batch(d.mean[:n], None, [f[:n] for f in d.features], d.labels[:n])
     def __call__(self, steps:int=3):
         for kind, batch in self.batches.items():
             start = time.process_time()
@@ -238,6 +254,24 @@ def _costs(
             for a, w in watches.items()}
     finally: torch.set_num_threads(threads)
 
+# %% ../../nbs/labs/conversion.ipynb #1031f0fe
+def _real_clips(n, seed):
+    "n held-out clips whose classes take turns."
+    data = MovingDigits('test', n=4*n, seed=1 + seed)
+    turns = [(data.labels == k).nonzero()[:n//10, 0] for k in range(10)]
+    return to_float(data.videos[torch.stack(turns, 1).flatten()])
+
+# %% ../../nbs/labs/conversion.ipynb #364255d5
+def _measure_real(n, seed):
+    "Real clips in the place of a model's: (columns, pictures), as from _measure."
+    videos = _real_clips(n, seed)
+    images = one_frame(videos, torch.arange(len(videos)))
+    row = dict.fromkeys(columns, float('nan')) | _judged(videos, videos, False)
+    row |= _judged(images, images, True)
+    row |= dict.fromkeys(('read_guided', 'image_read_guided'), float('nan'))
+    return row, dict(clips=to_uint8(videos[[0, 1, 3, 5, 7]]),
+        images=to_uint8(images[:10]))
+
 # %% ../../nbs/labs/conversion.ipynb #6aaf12b1
 def _measure_control(
     arm:str, # Name in _controls
@@ -246,19 +280,18 @@ def _measure_control(
     precision:str, # 'fp32' or 'bf16'
 )->tuple: # As from _measure
     "What needs no training."
-    if arm != 'real':
-        model = inflate(trained_image_dit()[0], _controls[arm], frames=6)
-        return _measure(model, seed, n, precision=precision)
-    data = MovingDigits('test', n=4*n, seed=1 + seed)
-    # classes in turn
-    turns = [(data.labels == k).nonzero()[:n//10, 0] for k in range(10)]
-    videos = to_float(data.videos[torch.stack(turns, 1).flatten()])
-    images = one_frame(videos, torch.arange(len(videos)))
-    row = dict.fromkeys(columns, float('nan')) | _judged(videos, videos, False)
-    row |= _judged(images, images, True)
-    row |= dict.fromkeys(('read_guided', 'image_read_guided'), float('nan'))
-    return row, dict(clips=to_uint8(videos[[0, 1, 3, 5, 7]]),
-        images=to_uint8(images[:10]))
+    if arm == 'real': return _measure_real(n, seed)
+    model = inflate(trained_image_dit()[0], _controls[arm], frames=6)
+    return _measure(model, seed, n, precision=precision)
+
+# %% ../../nbs/labs/conversion.ipynb #f1bde207
+def _measure_arm(arm, seed, runs, n, changes):
+    "Train an arm, or go on with it, and measure it: (columns, pictures)."
+    config, folder = arm_config(arm, seed, **changes), runs/f'{arm}-{seed}'
+    found = dict(resume=folder) if folder.exists() else dict(preset_or_config=config)
+    run = train(**found, progress=False)
+    row, shown = _measure(run.model(), seed, n, precision=config.precision)
+    return dict(steps=config.steps) | row, shown
 
 # %% ../../nbs/labs/conversion.ipynb #fbcb5d15
 def one_run(
@@ -269,22 +302,15 @@ def one_run(
     **changes, # Other fields of the config
 )->Path: # The JSON file
     "Train and measure one arm with one seed."
-    folder, done = Path(runs)/f'{arm}-{seed}', Path(runs)/f'{arm}-{seed}.json'
-    control, steps = arm in _controls, 0
-    config = arm_config('convert' if control else arm, seed,
-        **changes | dict(out=str(runs)))
-    precision = config.precision
-    if control: row, shown = _measure_control(arm, seed, n, precision)
-    else:
-        if folder.exists(): run = train(resume=folder, progress=False)
-        else: run = train(config, progress=False)
-        row, shown = _measure(run.model(), seed, n, precision=precision)
-        steps = config.steps
+    done, changes = Path(runs)/f'{arm}-{seed}.json', changes | dict(out=str(runs))
+    if arm in _controls:
+        precision = arm_config('convert', seed, **changes).precision
+        row, shown = _measure_control(arm, seed, n, precision)
+    else: row, shown = _measure_arm(arm, seed, Path(runs), n, changes)
     shown = {k: v.contiguous() for k, v in shown.items()}
-    replace_file(done.with_suffix('.safetensors'), lambda part: save_file(shown,
-        part))
+    replace_file(done.with_suffix('.safetensors'), lambda part: save_file(shown, part))
     row = {k: None if v != v else round(v, 5) for k, v in row.items()}
-    return write_json(done, dict(arm=arm, seed=seed, steps=steps) | row)
+    return write_json(done, dict(arm=arm, seed=seed, steps=0) | row)
 
 # %% ../../nbs/labs/conversion.ipynb #dffd6584
 def _all_jobs(
@@ -303,6 +329,23 @@ def _means(
     "Means and standard deviations over seeds, and what is the same for all seeds."
     return summarise(rows, columns, _fixed)
 
+# %% ../../nbs/labs/conversion.ipynb #c976261b
+def _cost_facts(arm, cost):
+    "What an arm costs, also as a multiple of 'convert'."
+    mine = cost.get(arm, {})
+    facts = {k: mine.get(k, '') for k in _fixed[1:]}
+    if mine and 'convert' in cost:
+        ratio = mine['step_ms']/cost['convert']['step_ms']
+        facts['step_ratio'] = round(ratio, 3)
+    return facts
+
+# %% ../../nbs/labs/conversion.ipynb #76dee41c
+def _read_run(path):
+    "One finished run: what it is, and its columns."
+    row = json.loads(path.read_text())
+    found = {k: float('nan') if row[k] is None else row[k] for k in columns}
+    return {k: row[k] for k in ('arm', 'seed', 'steps')}, found
+
 # %% ../../nbs/labs/conversion.ipynb #dff786e0
 def _run_rows(
     runs:Path, # Where run_jobs left them
@@ -310,19 +353,11 @@ def _run_rows(
     cost:dict, # From _costs
 )->list: # Dicts, one for each finished run
     "All runs of some arms, with what they cost."
-    rows, nan = [], float('nan')
+    rows = []
     for arm in names:
-        mine = cost.get(arm, {})
-        facts = {k: mine.get(k, '') for k in _fixed[1:]}
-        if mine and 'convert' in cost:
-            ratio = mine['step_ms']/cost['convert']['step_ms']
-            facts['step_ratio'] = round(ratio, 3)
-        for path in sorted(Path(runs).glob(f'{arm}-[0-9]*.json')):
-            row = json.loads(path.read_text())
-            if row['arm'] != arm: continue
-            found = {k: nan if row[k] is None else row[k] for k in columns}
-            rows.append({k: row[k] for k in ('arm', 'seed', 'steps')} | facts
-                | found)
+        files = sorted(Path(runs).glob(f'{arm}-[0-9]*.json'))
+        for own, found in map(_read_run, files):
+            if own['arm'] == arm: rows.append(own | _cost_facts(arm, cost) | found)
     return rows
 
 # %% ../../nbs/labs/conversion.ipynb #fe68538e
@@ -351,6 +386,17 @@ def _settings(runs):
     skip = 'out', 'name', 'preset', 'seed'
     return settings, {k: v for k, v in vars(made).items() if k not in skip}
 
+# %% ../../nbs/labs/conversion.ipynb #95a4f3ce
+def _write_tables(runs, out, cost):
+    "The CSV tables of a record; the rows of its runs."
+    rows, more = _run_rows(runs, [*_controls, *arms], cost), _run_rows(runs, others, {})
+    more = [{k: v for k, v in r.items() if k not in _fixed[1:]} for r in more]
+    tables = dict(runs=rows, summary=_means(rows), sweep=more,
+        curves=_curves(runs, rows))
+    for name, table in tables.items():
+        if table: write_table(out/f'{name}.csv', table)
+    return rows
+
 # %% ../../nbs/labs/conversion.ipynb #50b2da19
 def _record(
     runs:Path, # Where run_jobs left them
@@ -360,16 +406,9 @@ def _record(
 ):
     "Gather finished runs into CSV tables, samples.safetensors and info.json."
     cost = json.loads((runs/'costs.json').read_text())
-    rows = _run_rows(runs, [*_controls, *arms], cost)
-    write_table(out/'runs.csv', rows)
-    write_table(out/'summary.csv', _means(rows))
-    if more := _run_rows(runs, [*others], {}):
-        write_table(out/'sweep.csv', [{k: v for k, v in r.items()
-            if k not in _fixed[1:]} for r in more])
-    if curves := _curves(runs, rows): write_table(out/'curves.csv', curves)
-    if pictures := _pictures(runs):
-        replace_file(out/'samples.safetensors', lambda part: save_file(pictures,
-            part))
+    rows, pictures = _write_tables(runs, out, cost), _pictures(runs)
+    samples = out/'samples.safetensors'
+    if pictures: replace_file(samples, lambda part: save_file(pictures, part))
     settings, config = _settings(runs)
     write_json(out/'info.json', dict(command=command, commit=commit(),
         machine=machine() | dict(threads=1), note=note,
