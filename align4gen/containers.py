@@ -41,6 +41,20 @@ def riff_end(
         at = end + length % 2
     return end
 
+# %% ../nbs/library/containers.ipynb #5ef88b17
+def indexed_end(
+    box:bytes, # Content of a sidx box
+    end:int, # The byte where the box ends
+)->int: # Where the last of the fragments ends that it lists
+    "The index of a fragmented MP4."
+    wide = 8 if box[:1] == b'\1' else 4
+    at = 12 + wide
+    offset = int.from_bytes(box[at:at+wide], 'big')
+    rows = box[at + wide + 4:]
+    sizes = [int.from_bytes(rows[i:i+4], 'big') & 0x7FFFFFFF
+        for i in range(0, len(rows) - 11, 12)]
+    return end + offset + sum(sizes)
+
 # %% ../nbs/library/containers.ipynb #ec882ece
 _known_boxes = set(b'ftyp moov mdat free skip wide moof mfra sidx ssix styp uuid '
     b'meta pdin udta pnot PICT emsg prft'.split())
@@ -59,6 +73,9 @@ def mp4_boxes(
         # 0: up to the end of the file
         end = at + length if length >= 8 else size
         if end > size and name not in _known_boxes: break
+        if name == b'sidx':
+            file.seek(at + 8)
+            boxes['indexed'] = indexed_end(file.read(end - at - 8), end)
         at = boxes[name] = end
     return boxes
 
@@ -239,6 +256,14 @@ def times_proven(
     guessed = container == 'avi' and codec.reorder
     return len(keys) == len(packets) if guessed else True
 
+# %% ../nbs/library/containers.ipynb #df829564
+def shows_last(
+    packet, # As PyAV gives it
+)->bool:
+    "An empty packet of Theora means: the last picture once more."
+    empty = not packet.size and packet.dts is not None
+    return empty and packet.stream.codec_context.name == 'theora'
+
 # %% ../nbs/library/containers.ipynb #c4ea656d
 def read_packet(
     packet, # As PyAV gives it
@@ -250,8 +275,9 @@ def read_packet(
     # the bit that says: show it
     elif codec in ('vp8', 'libvpx'):
         pictures = '?' * (bytes(packet)[:1][0] >> 4 & 1)
-    return Packet(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard,
-        pictures, packet.size)
+    key = packet.is_keyframe and packet.size > 0
+    return Packet(packet.pts, packet.dts, key, packet.is_discard, pictures,
+        packet.size)
 
 # %% ../nbs/library/containers.ipynb #108b0455
 def empty_chunks(
@@ -271,6 +297,20 @@ def empty_chunks(
             at += 12 if is_list else 8 + length + length % 2
     return count
 
+# %% ../nbs/library/containers.ipynb #87a80921
+def fragmented_seconds(
+    path:str|Path, # An MP4 file
+)->float: # 0: it does not say
+    "How long all fragments together should be, from the headers mvhd and mehd."
+    with open(path, 'rb') as file: head = file.read(2**16)
+    def number(name, at, wide): # of a box of version 0 or 1
+        start = head.find(name) + 4
+        version = head[start:start+1] == b'\1' if start > 3 else 0
+        at, n = at[version], wide[version]
+        return int.from_bytes(head[start+at:start+at+n], 'big') if start > 3 else 0
+    scale = number(b'mvhd', (12, 20), (4, 4))
+    return number(b'mehd', (4, 4), (4, 8)) / scale if scale else 0.
+
 # %% ../nbs/library/containers.ipynb #34a6e52d
 def _check_promise(path, file, stream, packets):
     "BadVideo if there are fewer frames than the header promises."
@@ -282,6 +322,17 @@ def _check_promise(path, file, stream, packets):
             'that its header promises')
 
 # %% ../nbs/library/containers.ipynb #b69d3f4f
+def _check_fragments(path, file, stream, packets):
+    "BadVideo if a fragmented file ends seconds before it should."
+    if 'mp4' not in file.format.name or not packets[-1].pts: return
+    last = max(p.pts for p in packets if p.pts is not None) * float(stream.time_base)
+    promised = fragmented_seconds(path)
+    # sound may be a little longer than the pictures
+    if promised > 1.02*last + .5:
+        raise BadVideo(path, f'truncated: {last:.1f} of the {promised:.1f} seconds '
+            'that its header promises')
+
+# %% ../nbs/library/containers.ipynb #88d2e1fa
 def read_packets(
     path:str|Path, # A video file
     file, # From open_stream
@@ -290,11 +341,12 @@ def read_packets(
     "Walk over the packets and keep none of their bytes."
     codec, packets, empty = stream.codec_context.codec.name, [], 0
     for p in file.demux(stream):
-        if p.size: packets.append(read_packet(p, codec))
+        if p.size or shows_last(p) and packets: packets.append(read_packet(p, codec))
         # the last packet is empty and has no time: it only says, the end
         elif p.dts is not None: empty += 1
     if not packets: raise BadVideo(path, 'no frames')
     _check_promise(path, file, stream, len(packets) + empty)
+    _check_fragments(path, file, stream, packets)
     return packets
 
 # %% ../nbs/library/containers.ipynb #64831d08
@@ -383,14 +435,26 @@ def check_intact(
         raise BadVideo(path, 'damaged: a frame does not decode cleanly')
     return frame
 
+# %% ../nbs/library/containers.ipynb #cf4a6456
+def decode_packet(
+    packet, # As PyAV gives it
+    last, # The frame before, or None
+)->list: # Of frames
+    "The frames of one packet, which may be empty."
+    if packet.size: return packet.decode()
+    if last is None or not shows_last(packet): return []
+    last.pts = packet.pts
+    return [last]
+
 # %% ../nbs/library/containers.ipynb #3cf7872d
 def decode_frames(
     file, # From open_stream
     stream, # Likewise
 ): # Yields frames, in the order shown
     "Everything, from the first packet on."
+    frame = None
     for packet in file.demux(stream):
-        if packet.size: yield from packet.decode()
+        for frame in decode_packet(packet, frame): yield frame
     yield from stream.decode(None)
 
 # %% ../nbs/library/containers.ipynb #dcf3a103
@@ -424,15 +488,16 @@ def decode_all(
 def _decode_needed(file, stream, want):
     """Yield the first time stamp after a seek, then frames; unneeded ones are
     skipped."""
-    start = None
+    start = frame = None
     for packet in file.demux(stream):
-        if not packet.size and packet.dts is not None: continue
+        if start is None and not packet.size: continue
         if start is None:
             start = packet.pts
             yield start
         needed = packet.pts in want or packet.pts in (start, None)
         stream.codec_context.skip_frame = 'DEFAULT' if needed else 'NONREF'
-        yield from packet.decode()
+        for frame in decode_packet(packet, frame): yield frame
+    yield from stream.decode(None)
 
 # %% ../nbs/library/containers.ipynb #d0fd5555
 def _in_order(frames, start):

@@ -138,7 +138,8 @@ def open_clips(
     c, clips = config, config.clips if split == 'train' else config.eval_clips
     return datasets.load(c.data, c.root or None, split=split, frames=c.frames,
         interval=c.interval, resolution=c.resolution, seed=c.seed, flip=c.flip,
-        clips=clips, background=c.background, fps=c.fps)
+        clips=clips, background=c.background, fps=c.fps,
+        density=getattr(c, 'density', None))
 
 # %% ../nbs/library/source.ipynb #f507fc0f
 Batch = namedtuple('Batch', 'mean std features labels')
@@ -258,6 +259,7 @@ def open_cache(
         resolution=c.resolution, interval=None if drawn else c.interval,
         background=c.background if drawn else None, flip=_flips(c),
         fps=None if drawn or c.frames == 1 else c.fps,
+        density=getattr(c, 'density', None) if drawn else None,
         grid=list(grid) if names and grid else None)
     return cache.CachedClips(c.cache, teachers=names, expect=expect)
 

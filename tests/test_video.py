@@ -1,4 +1,5 @@
 "Right frames from real files: order, display, bit depth, transparency, and files that are whole."
+import subprocess, sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -316,5 +317,94 @@ data[0]
 loader = DataLoader(data, batch_size=2, num_workers=2, collate_fn=datasets.collate)
 assert sum(len(b['video']) for b in loader) == len(data)
 """
-    import subprocess, sys
     subprocess.run([sys.executable, '-c', code, str(tmp_path)], check=True, timeout=120)
+
+
+# Pictures that stay
+
+def test_theora_repeats_a_picture_by_an_empty_packet():
+    "5 pictures a second in a file of 25: four of five packets are empty, or nearly."
+    path = inputs/'theora_empty_packets.ogv'
+    video = read_video(path)
+    assert len(video) == 97                                            # 28 packets have content
+    same_as_decoding(path)
+    still = (video[1:] == video[:-1]).flatten(1).all(1)
+    assert still.sum() >= 69
+    assert read_clip(path, 19, 1, fps=5).equal(video[np.arange(19)*5])
+
+
+# Fragments
+
+def fragments(path, flags, n=100):
+    with av.open(str(path), 'w', options=dict(movflags=flags)) as file:
+        stream = file.add_stream('libx264', rate=25, options=dict(g='25'))
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        for picture in pictures(n):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format='rgb24')))
+        file.mux(stream.encode())
+    return path
+
+
+def box_starts(data):
+    at = 0
+    while at < len(data):
+        yield data[at+4:at+8], at
+        at += int.from_bytes(data[at:at+4], 'big')
+
+
+def with_length(data, milliseconds):
+    "A header that says how long all fragments are together, as other writers make it."
+    box = (16).to_bytes(4, 'big') + b'mehd' + bytes(4) + milliseconds.to_bytes(4, 'big')
+    for name in (b'mvex', b'moov'):
+        at = data.index(name)
+        size = int.from_bytes(data[at-4:at], 'big') + 16
+        data = data[:at-4] + size.to_bytes(4, 'big') + data[at:]
+    at = data.index(b'mvex') + 4
+    return data[:at] + box + data[at:]
+
+
+@pytest.mark.parametrize('how', ['index', 'length'])
+def test_a_cut_between_fragments(how, tmp_path):
+    "By the index in front, or by the length in the header."
+    flags = 'frag_keyframe+empty_moov+default_base_moof' + '+global_sidx'*(how == 'index')
+    path = fragments(tmp_path/'a.mp4', flags)
+    data = path.read_bytes()
+    if how == 'length':
+        data = with_length(data, 4000)
+        path.write_bytes(data)
+    assert len(read_clip(path, 16)) == 16 and missing_part(path) == ''
+    for end in [at for name, at in box_starts(data) if name == b'moof']:
+        cut = tmp_path/'cut.mp4'
+        cut.write_bytes(data[:end])
+        with pytest.raises(BadVideo, match='truncated|no frames'): read_clip(cut, 4)
+
+
+def test_a_live_recording_says_nothing_of_its_length(tmp_path):
+    "It may end after any fragment, and reads as what is there."
+    path = fragments(tmp_path/'a.mp4', 'frag_keyframe+empty_moov+default_base_moof+skip_trailer')
+    data = path.read_bytes()
+    third = [at for name, at in box_starts(data) if name == b'moof'][2]
+    path.write_bytes(data[:third])
+    assert len(read_video(path)) == 50
+
+
+# Memory
+
+def test_walking_over_a_large_file_keeps_none_of_it(tmp_path):
+    "240 MB of video, and a clip of it."
+    path, code = tmp_path/'large.avi', ('import resource, sys\nfrom align4gen.video import read_clip\n'
+        'def most(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n'
+        'read_clip(sys.argv[2], 4, 1)\nbefore = most()\nread_clip(sys.argv[1], 4, 1, .5)\n'
+        'print(most() - before)')
+    with av.open(str(path), 'w') as file:
+        stream = file.add_stream('rawvideo', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 1024, 512, 'rgb24'
+        picture = np.zeros((512, 1024, 3), np.uint8)
+        for i in range(160):
+            picture[0, 0] = i
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format='rgb24')))
+        file.mux(stream.encode())
+    small = film(tmp_path/'small.avi', n=10)
+    done = subprocess.run([sys.executable, '-c', code, str(path), str(small)], capture_output=True,
+        text=True)
+    assert int(done.stdout) < 80, done.stdout + done.stderr[-500:]
