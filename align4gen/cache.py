@@ -192,7 +192,8 @@ def describe_data(
     """What a data set says about itself: name, split, clip settings, classes, and
     fingerprints of its list of files and of what is in them."""
     facts = dict(name=type(dataset).__name__)
-    for k in ('name', 'split', 'interval', 'fps', 'flip', 'seed', 'background'):
+    for k in ('name', 'split', 'interval', 'fps', 'flip', 'seed', 'background',
+        'density'):
         value = getattr(dataset, k, None)
         if isinstance(value, (str, int, float)): facts[k] = value
     facts |= dict(videos=len(dataset), files=_listing(dataset),
@@ -410,8 +411,9 @@ def flatten(
 # what it means if one of these differs
 changes = dict(files='files were added, removed or renamed since',
     contents='a file was replaced since')
-# caches of earlier versions do not say these
-_later = 'data.contents', *(f'versions.{k}' for k in ('av', 'ffmpeg', 'pillow'))
+# what caches of earlier versions do not say, and what it was; None: not known
+_later = {'data.density': 1, 'data.contents': None, 'versions.av': None,
+    'versions.ffmpeg': None, 'versions.pillow': None}
 
 def _not_another_cache(folder, old, new, wrong):
     "ValueError unless nothing is wrong."
@@ -432,7 +434,8 @@ def agree_on_manifest(
     if not path.exists(): write_json(path, asked)
     there = read_json(path)
     old, new = flatten(there), flatten(asked)
-    for k in _later: old.setdefault(k, new.get(k))
+    for k in _later.keys() & new.keys():
+        old.setdefault(k, new[k] if _later[k] is None else _later[k])
     odd = [k for k in new | old if old.get(k) != new.get(k)]
     versions = [k for k in odd if k.startswith('versions')]
     _not_another_cache(folder, old, new, [k for k in odd if k not in versions])
@@ -462,7 +465,7 @@ def check_manifest(
     manifest:dict, # From manifest.json
     hashes:dict=None, # name -> fingerprint of its weights
     # vae, teachers (all must be there), frames, resolution, grid, data, split,
-    # interval, fps, flip, background, dtype, clips; None: any
+    # interval, fps, flip, background, density, dtype, clips; None: any
     **wanted,
 ):
     """ValueError unless a cache holds what a run wants; it names the field, what
@@ -471,7 +474,8 @@ def check_manifest(
     there = dict(vae=m['vae']['name'], data=data['name'], dtype=m['dtype'],
         clips=m['clips'], teachers=[t['name'] for t in m['teachers']], grid=None)
     there |= {k: data.get(k) for k in ('frames', 'resolution', 'split', 'interval',
-        'flip', 'background')} | dict(fps=data.get('fps', 0))
+        'flip', 'background')}
+    there |= dict(fps=data.get('fps', 0), density=data.get('density', 1))
     _check_hashes(m, hashes or {})
     for k, want in json.loads(json.dumps(wanted)).items():
         if k not in there:
@@ -519,35 +523,43 @@ def in_words(
     if seconds < 100: return f'{seconds:.0f} s'
     return f'{seconds/60:.0f} min' if seconds < 6000 else f'{seconds/3600:.1f} h'
 
+# %% ../nbs/library/cache.ipynb #172970ca
+def _size_lines(plan, shapes, dtype):
+    "How many clips, of which shapes, and the bytes of one."
+    size = clip_bytes(shapes, dtype)
+    print(f'{plan.videos:,} videos x {plan.clips} clips = {plan.samples:,} clips '
+        f'in {plan.shards:,} shards, {dtype}, {size/1e6:.2f} MB a clip, '
+        f'{size*plan.samples/1e9:.2f} GB in all')
+    for k, s in shapes.items(): print(f'one clip, {k}: {" x ".join(map(str, s))}')
+    return size
+
 # %% ../nbs/library/cache.ipynb #15e4abcb
 def _announce(plan, todo, total, shapes, seconds, folder, spec, parts):
     "Print what is about to happen; OSError if the disk is too small."
-    clips, size = (sum(len(plan.pairs(k)) for k in todo), clip_bytes(shapes,
-        spec.dtype))
+    clips = sum(len(plan.pairs(k)) for k in todo)
+    needed = _size_lines(plan, shapes, spec.dtype) * clips
     there = next(p for p in [folder, *folder.resolve().parents] if p.exists())
-    free, needed = shutil.disk_usage(there).free, size*clips
-    print(f'{plan.videos:,} videos x {plan.clips} clips = {plan.samples:,} clips '
-        'in '
-        f'{plan.shards:,} shards, {spec.dtype}, {size/1e6:.2f} MB a clip, '
-        f'{size*plan.samples/1e9:.2f} GB in all')
-    for k, s in shapes.items(): print(f'one clip, {k}: {" x ".join(map(str, s))}')
-    left = total - len(todo)
+    free, left = shutil.disk_usage(there).free, total - len(todo)
     kept = f', {left} of these {total} shards are there already' if left else ''
     many = f' with {parts} processes' if parts > 1 else ''
     print(f'to do: {clips:,} clips, {needed/1e9:.2f} GB (free: {free/1e9:.0f} '
         f'GB){kept}; '
         f'{seconds:.3g} s a clip, about {in_words(seconds*clips/parts)}{many}')
     if needed > free:
-        raise OSError(
-            f'{needed/1e9:.1f} GB are needed and {free/1e9:.1f} GB are free '
-            f'at {there}')
+        raise OSError(f'{needed/1e9:.1f} GB are needed and {free/1e9:.1f} GB are '
+            f'free at {there}')
+
+# %% ../nbs/library/cache.ipynb #b2ca1ecc
+def _usual_shard(shapes, dtype): # Clips
+    "About 256 MB, at most 256 clips."
+    return max(1, min(256, 2**28//clip_bytes(shapes, dtype)))
 
 # %% ../nbs/library/cache.ipynb #4933d879
 def _make_plan(dataset, folder, spec, found, models, clips, shard_clips, data):
     "The plan and its manifest, agreed with the folder if it has one."
     old = folder/'manifest.json'
     there = read_json(old).get('shard_clips') if old.exists() else None
-    usual = max(1, min(256, 2**28//clip_bytes(found['shapes'], spec.dtype)))
+    usual = _usual_shard(found['shapes'], spec.dtype)
     plan = Plan(len(dataset), clips, shard_clips or there or usual)
     facts = describe_data(dataset, **(data or {})) | dict(frames=found['frames'],
         resolution=found['size'][0], width=found['size'][1])
@@ -748,6 +760,45 @@ def _report(folder, cached, rank):
         else '')
     return f'{folder}: {len(cached):,} clips in {len(cached.shards)} shards{unread}'
 
+# %% ../nbs/library/cache.ipynb #5aee2f24
+def planned_shapes(
+    spec:CacheSpec,
+    frames:int, # In a clip
+    resolution:int, # Side of a frame, pixels
+)->dict: # As probe finds them; std is left out later by VAEs that have none
+    "Shapes of a clip's tensors, from the registries alone."
+    channels, stride, every = vae.latent_shape(spec.vae, _vae_weights(spec))
+    t, shapes = -(-frames//every), {}
+    for k in ('mean', 'std'): shapes[k] = (t, channels, *[resolution//stride]*2)
+    for name in spec.teachers:
+        e = encoders.find(name)
+        rows, columns = spec.grid or [e.size//e.stride]*2
+        shapes[f'features.{name}'] = (t, rows*columns, e.dim)
+    return shapes
+
+# %% ../nbs/library/cache.ipynb #d0d5f038
+def _absent(spec):
+    "Names of the networks whose weights are not on this machine."
+    foreign = [spec.vae] * bool(vae.registry.find(spec.vae).files)
+    foreign += [t for t in spec.teachers if encoders.find(t).hub]
+    def here(name):
+        weights = choose_weights(spec.weights, name) or 'hub'
+        return weights == 'random' or Path(weights).exists()
+    return [n for n in foreign if not here(n)]
+
+# %% ../nbs/library/cache.ipynb #94be253e
+def _plan_only(spec, data, split, root, clips, shapes):
+    "Print the price of a cache whose folder or weights are still to come."
+    known = datasets.ucf101_counts if data == 'ucf101' else {}
+    found = root and Path(root).exists()
+    n = len(datasets.load(data, root, split)) if found else known.get(split, 0)
+    if not found: print(f'{data}: no folder {root or ""} yet'.replace('  ', ' '))
+    if absent := _absent(spec):
+        print(f'weights still to come: {", ".join(absent)} (--weights NAME=PATH|hub)')
+    most = _usual_shard(shapes, spec.dtype)
+    _size_lines(Plan(n or 1, clips, most), shapes, spec.dtype)
+    if not n: print('the number of videos is not known yet: this is for one')
+
 # %% ../nbs/library/cache.ipynb #d395bd32
 def _cache(
     data:str='digits', # Data set
@@ -759,6 +810,7 @@ def _cache(
     fps:float=0., # Frames a second of the video (nearest in time); 0: as stored
     resolution:int|None=None, # Side of a frame; none: 16 for digits, else 256
     videos:int=4096, # How many, for digits
+    density:int=1, # Objects in a clip, for digits
     flip:bool|None=None, # Random flips, part of a draw; auto: as in the papers
     seed:int=0, # Of windows and flips
     clips:int=1, # Fixed clips per video
@@ -786,8 +838,13 @@ def _cache(
     if device == 'auto': device = 'cuda' if torch.cuda.is_available() else 'cpu'
     spec = _spec_of(data, vae, teachers, weights, grid, dtype, precision, batch,
         device)
+    if dry_run and data != 'digits':
+        asked, one = CacheSpec(**spec), data == 'images'
+        shapes = planned_shapes(asked, 1 if one else frames or 16, resolution or 256)
+        if not (root and Path(root).exists()) or _absent(asked):
+            return _plan_only(asked, data, split, root, clips, shapes)
     source = datasets.load(data, root, split, frames, interval, resolution, flip,
-        seed, videos, fps=fps)
+        seed, videos, fps=fps, density=density)
     folder, still = Path(out or f'cache/{data}'), data in ('digits', 'images')
     facts = dict(name=data, split=split, interval=None if still else interval)
     try:
@@ -806,7 +863,7 @@ align4gen_cache = Command(_cache, 'align4gen_cache',
         '--grid 16x16 --clips 4'],
     first=['data', 'root', 'out', 'clips', 'grid', 'weights', 'dry_run'],
     groups={'Clips': ['split', 'frames', 'interval', 'fps', 'resolution', 'videos',
-        'flip', 'seed'], 'Networks': ['vae', 'teachers', 'dtype', 'precision', 'batch'],
+        'density', 'flip', 'seed'], 'Networks': ['vae', 'teachers', 'dtype', 'precision', 'batch'],
         'Machines': ['device', 'workers', 'jobs', 'rank', 'world']},
     names=dict(data=datasets.data_sets.names, vae=vae.registry.names,
         teachers=encoders.registry.names))

@@ -599,29 +599,40 @@ class DigitClips(torch.utils.data.Dataset):
         frames:int=6, # Frames in a clip
         seed:int=0, # Of the world: another seed, other clips
         background:str='photo', # 'photo' or 'plain'
+        density:int=1, # Objects, 0 to 4; 0: photographs alone, bright, no classes
     ):
         _check_counts(n=n, frames=frames)
         if not 16 <= resolution <= 64:
             raise ValueError(f'resolution is 16 to 64 pixels, not {resolution}')
         self.split, self.resolution, self.frames = split, resolution, frames
         self.title, self.seed, self.background = f'digits {split}', seed, background
-        images, labels = digit_images(split)
-        numbers = clip_numbers(np.arange(n), split, seed)
-        self.labels = labels[(numbers[:, 0] * len(images)).long()]
+        self.density, self.dim = density, .4 if density else 1.
+        if not density: self.classes, self.num_classes = [], None
+        self.labels = _digit_labels(n, split, seed, density)
     @cached_property
     def videos(self)->torch.Tensor: # uint8 n t 3 h w
         "Draw 0 of all of them, rendered once."
         return draw_clips(len(self), split=self.split, size=self.resolution,
-            frames=self.frames, seed=self.seed, background=self.background)['video']
+            frames=self.frames, seed=self.seed, background=self.background,
+            dim=self.dim, density=self.density)['video']
     def __len__(self): return len(self.labels)
     def __repr__(self): return _in_words(self)
     def __getitem__(self, key):
         i, draw = key if isinstance(key, tuple) else (key, 0)
         if not 0 <= i < len(self): raise IndexError(f'video {i} of {len(self)}')
         shown = render_clips(np.array([i]), self.split, self.resolution,
-            (draw + 1)*self.frames, self.seed, self.background)['video'][0]
+            (draw + 1)*self.frames, self.seed, self.background, self.dim,
+            density=self.density)['video'][0]
         return dict(video=to_float(shown[-self.frames:]), label=int(self.labels[i]),
             index=i, bad=[])
+
+# %% ../nbs/library/datasets.ipynb #0e93818e
+def _digit_labels(n, split, seed, density):
+    "The class of each clip, without drawing it; -1 where there is no digit."
+    if not density: return torch.full((n,), -1)
+    images, labels = digit_images(split)
+    numbers = clip_numbers(np.arange(n), split, seed)
+    return labels[(numbers[:, 0] * len(images)).long()]
 
 # %% ../nbs/library/datasets.ipynb #e068d714
 def open_digits(
@@ -631,10 +642,12 @@ def open_digits(
     resolution:int=16, # Side of a frame, 16 to 64 pixels
     frames:int=6, # In a clip
     background:str='photo', # 'photo' or 'plain'
-    **unused, # interval, flip, seed: there are no windows and no flips
+    density:int=1, # Objects, 0 to 4
+    **unused, # interval, flip, seed, fps: there are no windows and no flips
 )->DigitClips:
     "Moving Digits, for the registry."
-    return DigitClips(split, clips, resolution, frames, background=background)
+    return DigitClips(split, clips, resolution, frames, background=background,
+        density=density)
 
 data_sets.register('digits', open_digits)
 open_digits.needs_root = False
@@ -652,6 +665,7 @@ def load(
     clips:int=None, # Digits: how many; None: 4,096
     background:str=None, # Digits: 'photo' or 'plain'
     fps:float=None, # Frames a second of the clips; None: as stored
+    density:int=None, # Digits: objects, 0 to 4; None: 1
 # ClipDataset; ValueError if there is nothing to load; a warning names what was left
 # out
 ):
@@ -662,6 +676,7 @@ def load(
             f'data set {name!r} needs root (--root), the folder it lies in')
     options = dict(frames=frames, interval=interval, resolution=resolution,
         flip=flip,
-        seed=seed, clips=clips, background=background, fps=fps or None)
+        seed=seed, clips=clips, background=background, fps=fps or None,
+        density=density)
     return opener(root, split, **{k: v for k, v in options.items()
         if v is not None})
