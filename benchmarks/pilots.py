@@ -18,7 +18,7 @@ import argparse, json, time
 from itertools import product
 from pathlib import Path
 import torch, torch.nn as nn, torch.nn.functional as F
-from align4gen import encoders, vae
+from align4gen import encoders, source, vae
 from align4gen.data import MovingDigits, digit_images
 from align4gen.files import read_table, write_json, write_table
 from align4gen.labs.evidence import commit
@@ -154,6 +154,16 @@ def register(size):
         lambda weights: (4, 4, 1))
 
 
+def remember():
+    "Latents and features of a world are computed once a process, not once an arm."
+    compute, made = source.compute_all, {}
+    def once(frozen, videos, labels, progress=True):
+        key = tuple(videos.shape), tuple(t.name for t in frozen.teachers)
+        if key not in made: made[key] = compute(frozen, videos, labels, progress)
+        return made[key]
+    source.compute_all = once
+
+
 def one_arm(runs, world, arm, seed, size, steps, every):
     name, folder = f'{world}-{arm}-{seed}', runs/f'{world}-{arm}-{seed}'
     if (folder/'config.json').exists():
@@ -230,6 +240,7 @@ def main():
     torch.set_num_threads(1)
     if a.clock: return clock(a.out)
     a.runs.mkdir(parents=True, exist_ok=True)
+    remember()
     for world in a.worlds.split(','):
         size = worlds[world]['size']
         reader, card = judge(a.runs, size)
