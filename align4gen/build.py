@@ -116,10 +116,10 @@ def _check_judge(c):
     "ValueError for a judge that cannot say which digit it sees."
     if not hasattr(encoders.find(c.judge).wrap, 'classify'):
         raise ValueError(f'judge={c.judge!r} is an encoder that cannot classify')
-    if c.data != 'digits':
+    if c.data != 'digits' or not c.density:
         raise ValueError(
             f"judge={c.judge!r} reads Moving Digits only: leave it empty "
-            f"('') for data={c.data!r}")
+            f"('') for data={c.data!r} with {c.density} objects")
 
 # %% ../nbs/library/build.ipynb #d9216586
 def check_vdit(

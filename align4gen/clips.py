@@ -82,10 +82,11 @@ def digit_clips(
     frames:int=6, # In a clip
     seed:int=0, # Of the data set
     background:str='photo', # 'photo' or 'plain'
+    density:int=1, # Objects, 0 to 4; 0: photographs alone, bright
 )->Clips:
     "Moving Digits."
     found = MovingDigits(split, n=n, size=size, frames=frames, seed=seed,
-        background=background)
+        background=background, density=density, dim=.4 if density else 1.)
     return tensor_clips(found.videos, found.labels, 'digits', split=split,
         seed=seed)
 

@@ -47,6 +47,9 @@ class Data:
     # Mirror half of the clips; None: as the data set's protocol does
     flip:bool|None=None
     background:Literal['photo', 'plain']='photo' # Behind the digits
+    # Objects in a clip of Moving Digits, the largest is the class; 0: none, bright
+    # photographs drift, without classes
+    density:int=number(1, low=0, high=4)
     # Processes that read and decode, beside each trainer
     workers:int=number(2, low=0)
     allow_bad:float=number(.01, low=0, high=1) # Largest share of damaged files

@@ -214,7 +214,7 @@ def _real_for(
         return load_clips(real, split, n, frames, interval, resolution, seed, how)
     if c.data == 'digits':
         return digit_clips(split or 'test', n, resolution, frames, seed,
-            c.background)
+            c.background, c.density)
     if not c.root:
         raise ValueError(
             f'{run.path} does not know where its videos are: give real, for '

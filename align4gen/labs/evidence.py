@@ -69,7 +69,7 @@ def _real_features(
     "What the judge sees in real test clips."
     c = run.config
     real = MovingDigits('test', n=n, frames=c.frames, size=c.resolution,
-        background=c.background)
+        background=c.background, density=c.density)
     return judge.clip_features(to_float(real.videos))
 
 # %% ../../nbs/labs/evidence.ipynb #ea442e1f
