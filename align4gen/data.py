@@ -82,7 +82,6 @@ def clip_numbers(
 )->torch.Tensor: # float32 n count in [0, 1)
     "The random numbers that make a clip."
     r = random_numbers(2*seed + (split == 'test'), index, count)
-    # float32 rounds a few of them up to 1
     return torch.tensor(r, dtype=torch.float32).clamp(max=1 - 2**-24)
 
 # %% ../nbs/00_data.ipynb #d2ddc057

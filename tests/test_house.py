@@ -301,9 +301,9 @@ def test_command_explains_itself(name, tmp_path):
 
 
 def test_weights_are_small():
-    "Shipped miniatures and example runs: under 20 MB together, safetensors and text only."
+    "Shipped miniatures and example runs: under 60 MB together, safetensors and text only."
     files = [p for p in (root/'align4gen'/'weights').rglob('*') if p.is_file()]
-    assert sum(p.stat().st_size for p in files) < 20_000_000
+    assert sum(p.stat().st_size for p in files) < 60_000_000
     assert {p.suffix for p in files} <= {'.safetensors', '.json', '.csv', '.md'}
 
 

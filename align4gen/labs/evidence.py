@@ -64,11 +64,10 @@ def _mean_before(log, step):
 def _real_features(
     run:Run, # Its frames and look
     judge:encoders.Encoder, # With clip_features
-    n:int=2048, # Test clips
 )->torch.Tensor: # n d
     "What the judge sees in real test clips."
     c = run.config
-    real = MovingDigits('test', n=n, frames=c.frames, size=c.resolution,
+    real = MovingDigits('test', n=2048, frames=c.frames, size=c.resolution,
         background=c.background, density=c.density)
     return judge.clip_features(to_float(real.videos))
 
