@@ -125,10 +125,15 @@ def tokens(
     net, _ = meta_model(size, input_size=input_size, frames=frames)
     return net.x_embedder.num_patches * frames
 
+# %% ../nbs/library/cost.ipynb #686fe9db
+def _in_float32(x):
+    "As autocast gives it to a norm."
+    return x.float() if isinstance(x, torch.Tensor) else x
+
 # %% ../nbs/library/cost.ipynb #a9c9cd0f
 class MetaAutocast(TorchFunctionMode):
     "bf16 autocast and fused attention, acted out on the meta device."
-    products = F.linear, F.conv2d, F.scaled_dot_product_attention
+    products = F.linear, F.conv2d, F.conv3d, F.scaled_dot_product_attention
     def __init__(self,
         half:bool=True, # Matrix products in bf16; each weight is copied once
         fused:bool=True, # Attention that never writes the n x n table down
@@ -141,6 +146,7 @@ class MetaAutocast(TorchFunctionMode):
         return self.copies.setdefault(id(x), x.bfloat16())
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if self.half and func in self.products: args = [*map(self.cast, args)]
+        if self.half and func is F.group_norm: args = [*map(_in_float32, args)]
         if self.fused and func is F.scaled_dot_product_attention:
             return torch.ops.aten._scaled_dot_product_flash_attention(*args)[0]
         return func(*args, **(kwargs or {}))
@@ -878,6 +884,44 @@ def _dpvae_flops(c, model):
         parts['critic'] = 8*once.get_total_flops()
     return parts
 
+# %% ../nbs/library/cost.ipynb #a31b94db
+def _kept_in_layers(network, x, half):
+    "(output, bytes that each layer of a chain keeps, bytes of its input)"
+    kept, inputs = [], []
+    for layer in network:
+        out = []
+        size, _ = kept_bytes(lambda: out.append(layer(x)), [*layer.parameters()], half)
+        kept.append(size)
+        inputs.append(x.nbytes)
+        x = out[0].detach().requires_grad_()
+    return x, kept, inputs
+
+# %% ../nbs/library/cost.ipynb #11dec6a6
+def _kept_by_losses(c, model, z, film, half):
+    "Bytes that D_k, LPIPS and the critic keep."
+    def kept(net, x, run=None):
+        return kept_bytes(lambda: (run or net)(x), [*net.parameters()], half)[0]
+    total = kept(model.key, z, model.key_decode) if c.reg else 0
+    with torch.device('meta'):
+        critic = PatchDiscriminator(c.critic_width, c.critic_layers)
+        if c.lpips and c.perceptual == 'lpips':
+            from torchvision.models import vgg16
+            total += kept(vgg16().features, film.flatten(0, 1))
+    # it sees clips, reconstructions, and these without a way back
+    return total + 3*kept(critic, film) if c.disc else total
+
+# %% ../nbs/library/cost.ipynb #25aa2579
+def _dpvae_kept(c, model):
+    "Bytes of activations of one clip, about: networks and losses, forward."
+    half, shape = c.precision == 'bf16', (c.frames, 3, c.resolution, c.resolution)
+    clip = pad_end(torch.empty(1, *shape, device='meta'), model.temporal_stride)
+    m, *encoder = _kept_in_layers(model.E_r, clip, half)
+    z = m.chunk(2, 2)[0].detach().requires_grad_()
+    film, *decoder = _kept_in_layers(model.D, z, half)
+    kept, inputs = ([*a, *b] for a, b in zip(encoder, decoder))
+    networks = sum(inputs) + max(kept) if c.checkpointing else sum(kept)
+    return networks + _kept_by_losses(c, model, z, film, half)
+
 # %% ../nbs/library/cost.ipynb #29237084
 def _dpvae_plan(config, device=None, gpus=1):
     "What training a DP-VAE would cost; as `plan`."
@@ -885,6 +929,7 @@ def _dpvae_plan(config, device=None, gpus=1):
     parts = {k: c.batch*v for k, v in _dpvae_flops(c, model).items()}
     learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total, weights = sum(parts.values()), count_parameters(model)
+    share = max(1, c.batch//(gpus*c.accumulate))
     if device is None and c.data != 'digits' and not torch.cuda.is_available():
         device = 'H200'
     name, peak, source = find_peak(device, c.precision)
@@ -896,9 +941,9 @@ def _dpvae_plan(config, device=None, gpus=1):
             f'of {c.batch} clips on {gpus} x {name}'),
         ('parameters', f'{_scaled(weights)}, {_scaled(learned)} learn'),
         ('FLOPs', f"{_scaled(total, 'FLOP')} per step: {_shares(parts)}"),
-        ('memory',
-        f'at least {state/2**30:.3g} GiB on each device, activations not '
-            'counted'),
+        ('memory', f'about {(state + share*_dpvae_kept(c, model))/2**30:.3g} GiB on each '
+            f'device: {state/2**30:.3g} of weights and optimiser, the rest activations of '
+            f"{share} clip{'s'*(share > 1)} at a time"),
         ('time', _time(gpu_hours, gpus, .4, peak, source))])
 
 # %% ../nbs/library/cost.ipynb #24747c58

@@ -56,7 +56,8 @@ def differences(name, log, held, record):
     lab, arm = name.split('/')
     for row, old in zip(log, record[name]):
         for k in old.keys() & row.keys():
-            if row[k] != old[k]: yield f"{name}: {k} of step {row['step']:.0f} is {row[k]!r}, was {old[k]!r}"
+            # repr: two that are not numbers are equal
+            if repr(row[k]) != repr(old[k]): yield f"{name}: {k} of step {row['step']:.0f} is {row[k]!r}, was {old[k]!r}"
     if len(log) != len(record[name]): yield f'{name}: {len(log)} rows, there were {len(record[name])}'
     if lab != 'conversion': return
     for row in held:
@@ -80,7 +81,9 @@ def main():
         found = [*differences(name, log, held, record)]
         print(f'{name}: {len(log)} rows of the log, {len(held)} held-out losses,', found[:3] or 'all equal', flush=True)
         wrong += found
-    if args.write: file.write_text(json.dumps(record, indent=1) + '\n')
+    if args.write:
+        rows = {k: '[\n  ' + ',\n  '.join(map(json.dumps, v)) + '\n ]' for k, v in record.items()}
+        file.write_text('{\n' + ',\n'.join(f' {json.dumps(k)}: {v}' for k, v in rows.items()) + '\n}\n')
     return bool(wrong)
 
 
