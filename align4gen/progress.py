@@ -86,18 +86,29 @@ def write_rows(
         _show_row(trainer, row, timing, bar)
     trainer.window = []
 
+# %% ../nbs/library/progress.ipynb #fb536579
+def share_bad(
+    accelerator:"'Accelerator'", # All processes must call this
+    bad:"'BadFiles'", # This process's list; None without files
+):
+    "Every process knows all damaged files; ValueError in all if there are too many."
+    if bad is None or accelerator.num_processes == 1: return
+    from accelerate.utils import gather_object
+    bad.add(sorted(gather_object([*bad.reasons.items()])))
+
 # %% ../nbs/library/progress.ipynb #25746736
 def write_due(
-    trainer:"'Trainer'", # After a step
+    trainer:"'Trainer'", # After a step; all processes must call this
     path:Path, # The run's folder
     clock:Clock, # Since the last row
-    ready:int, # Batches that lie ready
+    source:"'BatchSource'", # Of the batches
     bar, # tqdm
 ):
     "Write a row when the window is full, and at the end."
     c = trainer.config
-    if len(trainer.window) == c.log_every or trainer.step == c.steps:
-        write_rows(trainer, path, clock.row(ready), bar)
+    if len(trainer.window) < c.log_every and trainer.step < c.steps: return
+    share_bad(trainer.accelerator, getattr(source, 'bad', None))
+    write_rows(trainer, path, clock.row(getattr(source, 'ready', 0)), bar)
 
 # %% ../nbs/library/progress.ipynb #78b7011f
 def check_patience(

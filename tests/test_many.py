@@ -1,10 +1,13 @@
 """Several processes do what one does: the same clips, the same noise, the same losses up to the order of sums."""
-import os, shutil, subprocess, sys
+import csv, os, shutil, subprocess, sys
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
+from align4gen.data import MovingDigits
 from align4gen.run import Run
+from align4gen.video import write_video
 from test_resume import plugin
 
 settings = dict(clips=64, batch=8, steps=6, teachers='mini_random,mini_mae', mapper_hidden=32,
@@ -99,6 +102,34 @@ def test_every_process_finds_what_a_plugin_registers(tmp_path):
     shutil.rmtree(run.checkpoints[-1])
     launch(2, '--resume', str(run.path))
     assert run.log == rows
+
+
+watch = """
+import os
+from align4gen import datasets
+write = datasets.BadFiles._write
+def told(self, new):
+    with open({log!r}, 'a') as f: f.write(os.environ.get('RANK', '0'))
+    write(self, new)
+datasets.BadFiles._write = told
+"""
+
+
+def test_one_process_lists_the_damaged_files(tmp_path):
+    "Whoever met them; both know the whole list."
+    root = tmp_path/'videos'
+    for i, v in enumerate(MovingDigits(n=16, frames=12, size=32).videos):
+        write_video(root/f'{i:02}.mp4', v)
+    for i in range(0, 16, 2): (root/f'{i:02}.mp4').write_bytes(b'no video')
+    (tmp_path/'watch.py').write_text(watch.format(log=str(tmp_path/'ranks')))
+    files = settings | dict(data='videos', root=root, clips=0, resolution=32, frames=4, workers=0, steps=4,
+        teachers='mini_random', allow_bad=1, out=tmp_path, checkpoint_every=4)
+    launch(2, plugin=tmp_path/'watch.py', name='pair', **files)
+    listed = list(csv.DictReader((tmp_path/'pair'/'bad_files.csv').open()))
+    assert sorted(Path(r['path']).name for r in listed) == [f'{i:02}.mp4' for i in range(0, 16, 2)]
+    assert set((tmp_path/'ranks').read_text()) == {'0'}
+    with pytest.raises(AssertionError, match='allow_bad'):
+        launch(2, name='strict', **files | dict(allow_bad=.2))
 
 
 def test_a_batch_that_cannot_be_shared(tmp_path):
