@@ -57,15 +57,19 @@ def _load_entry_points():
         except Exception as e:
             warnings.warn(f'plugin {point.value}: {type(e).__name__}: {e}')
 
+# %% ../nbs/library/plugins.ipynb #5d9006a3
+def _plugin_name(name):
+    "As it is remembered: a file by its absolute path."
+    name = str(name).strip()
+    return str(Path(name).expanduser().resolve()) if name.endswith('.py') else name
+
 # %% ../nbs/library/plugins.ipynb #81ecb6ad
 def load_plugins(
     names:str|list=(), # Python files or modules; a str: separated by commas
 )->list: # Every file (absolute) and module named so far in this process
     "Import plugins, each once, so that they register what they bring."
     _load_entry_points()
-    for name in (names.split(',') if isinstance(names, str) else names):
-        name = str(name).strip()
-        if name.endswith('.py'): name = str(Path(name).expanduser().resolve())
+    for name in map(_plugin_name, names.split(',') if isinstance(names, str) else names):
         if not name or name in _named: continue
         _import_plugin(name)
         _named.append(name)

@@ -24,24 +24,23 @@ def open_logs(
     path:Path, # The run's folder
 ):
     "Cut the logs back to this step, and tell a tracker that there is a run."
-    a, config = trainer.accelerator, trainer.config
-    for name in ('log.csv', 'eval.csv'):
-        if a.is_main_process: trim_log(path/name, trainer.step)
-    if not config.tracker: return
-    a.project_configuration.logging_dir = str(path)
-    a.init_trackers('tracker', asdict(config))
+    a, c = trainer.accelerator, trainer.config
+    for name in ('log.csv', 'eval.csv') if a.is_main_process else ():
+        trim_log(path/name, trainer.step)
+    if c.tracker: a.project_configuration.logging_dir = str(path)
+    if c.tracker: a.init_trackers('tracker', asdict(c))
 
 # %% ../nbs/library/progress.ipynb #1f89e619
 def mean_row(
     trainer:"'Trainer'", # With rows in its window
 )->dict: # A row of log.csv
     "The mean of the steps since the last row; skipped ones are counted only."
-    skipped = int(sum(w['skipped'] for w in trainer.window))
     good = [w for w in trainer.window if not w['skipped']]
     row = dict(step=trainer.step, lr=trainer.lr)
     for k in trainer.window[0]:
-        row[k] = sum(w[k] for w in good) / len(good) if good else math.nan
-    return row | dict(skipped=skipped)
+        values = [w[k] for w in good]
+        row[k] = sum(values) / len(values) if values else math.nan
+    return row | dict(skipped=len(trainer.window) - len(good))
 
 # %% ../nbs/library/progress.ipynb #289f52c3
 class Clock:
@@ -115,15 +114,13 @@ def check_patience(
     trainer:"'Trainer'", # After a step
     path:Path, # The run's folder
 ):
-    """FloatingPointError, after a last checkpoint, if too many steps in a row had
-    to be skipped."""
-    n = trainer.skipped
-    if n < trainer.config.patience: return
+    "FloatingPointError, after a last checkpoint, if too many steps were skipped."
+    if trainer.skipped < trainer.config.patience: return
     save_checkpoint(trainer, path)
     raise FloatingPointError(
-        f'step {trainer.step}: the loss or its gradient was not a number, {n} '
-        'steps in a row. They were skipped, and the weights before them are '
-        f'saved in {path}. {trainer.recipe.advice()}')
+        f'step {trainer.step}: the loss or its gradient was not a number, '
+        f'{trainer.skipped} steps in a row. They were skipped, and the weights before '
+        f'them are saved in {path}. {trainer.recipe.advice()}')
 
 # %% ../nbs/library/progress.ipynb #52c77291
 def _labels_in_turn(recipe, average, n): # -> n labels, or None
@@ -144,7 +141,8 @@ def sample_average(
     "Clips from the weight average as it is now."
     c, labels = recipe.config, _labels_in_turn(recipe, average, n)
     pixels = c.frames*c.resolution**2
-    batch = 64 if pixels < 10**5 else 4 if pixels < 5*10**6 else 1
+    batch = 64 if pixels < 10**5 else 4
+    if pixels >= 5*10**6: batch = 1
     with autocast(c.precision):
         return sample(average, n, classes=labels, vae=recipe.decoder,
             objective=recipe.objective, frames=c.frames, steps=c.sample_steps,
@@ -279,8 +277,8 @@ def save_due(
     c, last = trainer.config, trainer.step == trainer.config.steps
     def due(every): return every and trainer.step % every == 0
     if due(c.sample_every) and not last: draw_samples(trainer, path)
-    if c.eval_every and (due(c.eval_every) or last):
-        evaluate(trainer, clips, path)
+    if c.eval_every:
+        if due(c.eval_every) or last: evaluate(trainer, clips, path)
     if due(c.checkpoint_every) or last or stop: save_checkpoint(trainer, path)
 
 # %% ../nbs/library/progress.ipynb #82df4d82

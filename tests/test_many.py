@@ -82,6 +82,16 @@ def test_sharded_weights_average_and_optimiser(one, tmp_path):
     close(Run(tmp_path/'run'), one)
 
 
+def test_accelerate_leaves_fsdp_aside_on_cpus(tmp_path):
+    "Why the tests shard the model themselves. When this fails, let Accelerate do it here too."
+    script = tmp_path/'kind.py'
+    script.write_text('from accelerate import Accelerator\nprint(Accelerator(cpu=True).distributed_type.value)')
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node',
+        '2', script], capture_output=True, text=True, timeout=120, env=os.environ | dict(
+        OMP_NUM_THREADS='1', ACCELERATE_USE_FSDP='true', FSDP_VERSION='2'))
+    assert done.stdout.split() == ['MULTI_CPU', 'MULTI_CPU'], done.stderr[-2000:]
+
+
 def test_one_process_then_two_sharded(one, tmp_path):
     "A run may go on with another number of processes."
     script = tmp_path/'sharded.py'; script.write_text(sharded)
