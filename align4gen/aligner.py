@@ -133,7 +133,8 @@ def _frame_groups(frames, time): # -> sizes or None
     "How a model's token frames cover the video's frames."
     first, others = _first_and_others(time)
     rest, odd = divmod(frames - first, others)
-    return None if odd or rest < 0 else [first] + [others]*rest
+    if odd or rest < 0: return None
+    return [first] + [others]*rest
 
 # %% ../nbs/library/aligner.ipynb #515903e3
 def _pool_frames(features, groups): # b T n d -> b t n d

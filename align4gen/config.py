@@ -198,7 +198,7 @@ def teacher_names(
 def _type_words(kinds, literal):
     "What a value should be."
     if literal: return f'one of {", ".join(map(repr, kinds))}'
-    names = ['None' if k is type(None) else k.__name__ for k in kinds]
+    names = [k.__name__.replace('NoneType', 'None') for k in kinds]
     return f'of type {" or ".join(names)}'
 
 # %% ../nbs/library/config.ipynb #4fac1642
@@ -329,8 +329,9 @@ def old_weights(
     foreign = [t for t in given.get('teachers', '').split(',')
         if t and not t.startswith('mini_')]
     home = given.get('teacher_weights', '') or 'random'
-    found = {vae: words} | {t: home if home in ('hub', 'random')
-        else f'{home}/{t}.safetensors' for t in foreign}
+    found = {vae: words}
+    for t in foreign:
+        found[t] = home if home in ('hub', 'random') else f'{home}/{t}.safetensors'
     return ','.join(f'{k}={v}' for k, v in found.items() if v)
 
 # %% ../nbs/library/config.ipynb #97729dbc

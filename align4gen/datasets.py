@@ -167,13 +167,15 @@ class BadFiles:
         total:int, # Files in the data set
         allow:float=.01, # Share of bad files that is still fine; 1 allows all
         left_out:list=(), # (path, reason) of a data set: listed, not counted
+        writes:bool=True, # One process of several writes the list
     ):
         self.path, self.total, self.allow = (Path(folder)/'bad_files.csv', total,
             allow)
+        self.writes = writes
         self.reasons, self.left_out = {}, {str(p): r for p, r in left_out}
         listed = self._read()
         new = {p: r for p, r in self.left_out.items() if p not in listed}
-        if new: self._write(new)
+        if new and writes: self._write(new)
     def _read(self):
         "The list on disk; what counts is remembered."
         if not self.path.exists(): return {}
@@ -185,11 +187,9 @@ class BadFiles:
     def __len__(self): return len(self.reasons)
     def add(self, bad:list):
         "Take (path, reason) pairs of a batch; ValueError once there are too many."
-        # another process may have listed it
-        if any(p not in self.reasons for p, _ in bad): self._read()
         new = {p: r for p, r in bad if p not in self.reasons}
         self.reasons |= new
-        if new: self._write(new)
+        if new and self.writes: self._write(new)
         if len(self) > self.allow * self.total: raise ValueError(_too_many(self))
     def _write(self, new):
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -224,7 +224,7 @@ class DiskSource(BatchSource):
         if self.folder and self.frozen:
             left_out = getattr(self.data, 'left_out', ())
             self.bad = datasets.BadFiles(self.folder, self.size,
-                self.config.allow_bad, left_out)
+                self.config.allow_bad, left_out, writes=rank == 0)
         read = iter(self.loader(super().items(start, rank, world)))
         for items in read:
             # only with workers
