@@ -24,11 +24,9 @@ def _check_features(
 )->torch.Tensor: # n d, detached, as it came
     "ValueError unless the features are n d with the wanted d."
     if not isinstance(x, torch.Tensor): x = torch.as_tensor(np.asarray(x))
-    if x.ndim != 2 or (dim is not None and x.shape[1] != dim):
-        want = '' if dim is None else f' = {dim}'
-        raise ValueError(
-            f'features should be n d with one d{want}, got {tuple(x.shape)}')
-    return x.detach()
+    if x.ndim == 2 and dim in (None, x.shape[1]): return x.detach()
+    want = '' if dim is None else f' = {dim}'
+    raise ValueError(f'features should be n d with one d{want}, got {tuple(x.shape)}')
 
 # %% ../nbs/library/frechet.ipynb #e37a9ac4
 def _centre(
@@ -125,6 +123,14 @@ def _between(
     f = factor(a)
     return (f @ b @ f.T).numpy().T
 
+# %% ../nbs/library/frechet.ipynb #45ed7cea
+def _sum_of_roots(values):
+    "(sum of the square roots of eigenvalues, how far off rounding may put it)."
+    eps = values[-1] * np.finfo(values.dtype).eps
+    total = float(np.sqrt(values.clip(0)).sum())
+    if eps <= 0: return total, 0.
+    return total, float((eps / (2*np.sqrt(values.clip(eps)))).sum())
+
 # %% ../nbs/library/frechet.ipynb #b46cf187
 def _roots_by_eigenvalues(
     a:torch.Tensor, # d d covariance
@@ -133,16 +139,11 @@ def _roots_by_eigenvalues(
     "Tr (ab)^1/2 through the eigenvalues of F b F', where a = F' F."
     from scipy.linalg import lapack
     inner = _between(a, b)
-    # too small for LAPACK's reduction
-    if len(inner) < 3: return 0., np.inf
+    if len(inner) < 3: return 0., np.inf # too small for LAPACK's reduction
     _, diagonal, off_diagonal, _, _ = lapack.dsytrd(inner, lower=1,
         lwork=64*len(inner), overwrite_a=1)
     values, failed = lapack.dsterf(diagonal, off_diagonal)
-    if failed: return 0., np.inf
-    eps = values[-1] * np.finfo(values.dtype).eps
-    total = float(np.sqrt(values.clip(0)).sum())
-    if eps <= 0: return total, 0.
-    return total, float((eps / (2*np.sqrt(values.clip(eps)))).sum())
+    return (0., np.inf) if failed else _sum_of_roots(values)
 
 # %% ../nbs/library/frechet.ipynb #bbde4a0d
 def trace_root(
@@ -175,24 +176,25 @@ def _gaussian(
     few = len(x) < x.shape[1]
     return mean.cpu(), rest.cpu()/by**.5 if few else _gram(rest).cpu().div_(by)
 
+# %% ../nbs/library/frechet.ipynb #bf2aea98
+def _trace(s):
+    "The trace of a covariance d d, or of one given by a factor n d with n < d."
+    return (s.trace() if len(s) == s.shape[1] else s.square().sum()).item()
+
 # %% ../nbs/library/frechet.ipynb #790c5156
 def frechet_distance(
     a:torch.Tensor|np.ndarray|Moments, # n d features, or Moments
     b:torch.Tensor|np.ndarray|Moments, # m d features, or Moments
-    # What covariances divide by: 'n-1' (NumPy, torchmetrics) or 'n' (StyleGAN-V)
-    divisor:str='n-1',
+    divisor:str='n-1', # Of covariances: 'n-1' (NumPy, torchmetrics), 'n' (StyleGAN-V)
 )->float: # Squared distance of two Gaussians, at least 0; exactly 0 for equal sets
-    """Distance of two sets of features, each taken as a Gaussian (Align4Gen, eq.
-    16)."""
+    "Distance of two sets of features, each taken as a Gaussian (Align4Gen, eq. 16)."
     (ma, sa), (mb, sb) = (_gaussian(x, divisor) for x in (a, b))
     if len(ma) != len(mb):
         raise ValueError('features should be n d and m d with one d, got d = '
             f'{len(ma)} and {len(mb)}')
     apart = (ma - mb).square().sum().item()
     if sa.shape == sb.shape and torch.equal(sa, sb): return apart
-    def trace(s):
-        return (s.trace() if len(s) == s.shape[1] else s.square().sum()).item()
-    spread = trace(sa) + trace(sb)
+    spread = _trace(sa) + _trace(sb)
     rest = spread - 2*trace_root(sa, sb, apart + spread)
     rounding = len(ma)*torch.finfo(torch.float64).eps*spread
     return apart + (rest if rest > rounding else 0.)

@@ -36,13 +36,18 @@ def _read_one(path, frames, size): # -> uint8 frames 3 size size
     "One video as a clip, evenly sampled; only its frames are decoded."
     return _fit_clip(read_clip(path, frames, interval=10**9), size)
 
+# %% ../nbs/library/report.ipynb #d48b577e
+def _files_in(folder):
+    "Every file of a folder, by name; ValueError if there is none."
+    if not folder.is_dir(): raise ValueError(f'{folder} is not a folder')
+    files = sorted(p for p in folder.rglob('[!.]*') if p.is_file())
+    if files: return files
+    raise ValueError(f'{folder} holds no files')
+
 # %% ../nbs/library/report.ipynb #9d9cadcb
 def _read_folder(folder, frames=16, size=256, n=None, progress=True):
     "Every video of a folder that can be read; ValueError if there is none."
-    folder, good, bad = Path(folder), [], {}
-    if not folder.is_dir(): raise ValueError(f'{folder} is not a folder')
-    files = sorted(p for p in folder.rglob('[!.]*') if p.is_file())
-    if not files: raise ValueError(f'{folder} holds no files')
+    files, good, bad = _files_in(Path(folder)), [], {}
     for p in tqdm(files, desc='reading', disable=not progress, leave=False):
         if len(good) == n: break
         try: good.append(_read_one(p, frames, size))
@@ -55,13 +60,12 @@ def _read_folder(folder, frames=16, size=256, n=None, progress=True):
 def _own_tokens(folder, t=.5): # -> video to b t n d
     "A trained V-DiT as an encoder (the reference of Fig. 3)."
     run = Run(folder)
-    model, vae, objective = run.model().eval(), run.vae, run.objective
+    model, vae, block = run.model().eval(), run.vae, run.config.align_block
     @torch.no_grad()
     def tokens(video):
         z, g = vae.encode(video), torch.Generator().manual_seed(0)
         time = torch.full((len(z),), t)
-        xt = objective.noise(z, time, torch.randn(z.shape, generator=g))
-        block = run.config.align_block
+        xt = run.objective.noise(z, time, torch.randn(z.shape, generator=g))
         return model(xt, time, return_tokens=(block,))[1][0].float()
     return tokens
 
@@ -95,22 +99,26 @@ def _draw_frequencies(measured): # name to measured -> figure
     axs[1].legend(fontsize=7)
     return fig
 
+# %% ../nbs/library/report.ipynb #85664402
+def _strips(measured, videos, clips): # -> (label, t 3 h w)
+    "Clips, each with the pictures of every encoder below it."
+    pictures = {n: m.pictures for n, m in measured.items()}
+    strips = dict(clip=videos.float()/255) | pictures
+    for c in range(min(clips, len(videos))):
+        for name, v in strips.items(): yield name, v[c]
+
 # %% ../nbs/library/report.ipynb #d459a892
 def _draw_pictures(measured, videos, clips=2, frames=6): # -> figure
     "PCA pictures below the clips they belong to (Fig. 2)."
     import matplotlib.pyplot as plt
-    strips = [('clip', videos.float()/255), *((n, m.pictures)
-        for n, m in measured.items())]
-    rows = [(n, v[c]) for c in range(min(clips, len(videos))) for n, v in strips]
-    frames = min(frames, videos.shape[1])
-    at = torch.linspace(0, videos.shape[1]-1, frames).round().long()
-    fig, axs = plt.subplots(len(rows), frames, figsize=(frames+1, len(rows)),
+    rows, last = [*_strips(measured, videos, clips)], videos.shape[1] - 1
+    at = torch.linspace(0, last, min(frames, last + 1)).round().long()
+    fig, axs = plt.subplots(len(rows), len(at), figsize=(len(at)+1, len(rows)),
         layout='constrained', squeeze=False)
     for line, (label, v) in zip(axs, rows):
         line[0].set_ylabel(label, rotation=0, ha='right', va='center')
-        for ax, i in zip(line, at):
-            ax.imshow(v[i].permute(1, 2, 0))
-            ax.set(xticks=[], yticks=[])
+        for ax, i in zip(line, at): ax.imshow(v[i].permute(1, 2, 0))
+    for ax in axs.flat: ax.set(xticks=[], yticks=[])
     return fig
 
 # %% ../nbs/library/report.ipynb #69ae36fb
@@ -137,22 +145,38 @@ def _html_table(rows): # dicts -> HTML
     body = ''.join(line('td', r.values()) for r in rows)
     return f"<table>{line('th', rows[0])}{body}</table>"
 
-# %% ../nbs/library/report.ipynb #2783cd41
+# %% ../nbs/library/report.ipynb #323b579f
 _style = '''<style>body{font:15px sans-serif;max-width:60em;margin:2em auto}
 td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ccc}
 img{max-width:100%}</style>'''
 
+# %% ../nbs/library/report.ipynb #d9439eac
+def _html_figure(heading, png):
+    "A picture inside the page, with its heading."
+    name, data = html.escape(heading), base64.b64encode(png).decode()
+    return (f"<h2>{name}</h2><img alt='{name}' "
+        f"src='data:image/png;base64,{data}'>")
+
+# %% ../nbs/library/report.ipynb #2783cd41
 def _page(title, notes, rows, figures): # -> HTML
     "The report as one page."
     parts = ["<!doctype html><html lang='en'><meta charset='utf-8'>",
         f'<title>{html.escape(title)}</title>', _style,
         f'<h1>{html.escape(title)}</h1>',
         *(f'<p>{html.escape(n)}</p>' for n in notes), _html_table(rows)]
-    for heading, png in figures.items():
-        name, data = html.escape(heading), base64.b64encode(png).decode()
-        parts.append(f"<h2>{name}</h2><img alt='{name}' "
-            f"src='data:image/png;base64,{data}'>")
+    parts += [_html_figure(*item) for item in figures.items()]
     return ''.join([*parts, '</html>'])
+
+# %% ../nbs/library/report.ipynb #78161d97
+def _save_figures(out, drawn): # name of a file to (heading, figure)
+    "Figures as PNG; heading to the file's bytes."
+    import matplotlib.pyplot as plt
+    figures = {}
+    for stem, (heading, fig) in drawn.items():
+        fig.savefig(out/f'{stem}.png', dpi=110)
+        plt.close(fig)
+        figures[heading] = (out/f'{stem}.png').read_bytes()
+    return figures
 
 # %% ../nbs/library/report.ipynb #227a9833
 def write_report(
@@ -163,18 +187,12 @@ def write_report(
     notes:list, # Lines of text: what was measured, what was left out
 )->Path: # report.html
     "Tables as CSV, figures as PNG, and one page with all of it."
-    import matplotlib.pyplot as plt
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     for name, table in _tables(measured, rows).items(): write_table(out/name, table)
-    drawn = {'iicr': ('IICR over K', _draw_curves(measured)),
+    figures = _save_figures(out, {'iicr': ('IICR over K', _draw_curves(measured)),
         'frequency': ('Frequencies', _draw_frequencies(measured)),
-        'pca': ('Principal components', _draw_pictures(measured, videos))}
-    figures = {}
-    for stem, (heading, fig) in drawn.items():
-        fig.savefig(out/f'{stem}.png', dpi=110)
-        plt.close(fig)
-        figures[heading] = (out/f'{stem}.png').read_bytes()
+        'pca': ('Principal components', _draw_pictures(measured, videos))})
     page = _page('Which encoder is a good teacher?', notes, rows, figures)
     (out/'report.html').write_text(page, encoding='utf-8')
     return out/'report.html'
@@ -203,20 +221,23 @@ def _read_clips(videos, n, frames, size, seed):
     where = (known.position + round(size * 11/16)/2) / size
     return known.videos, where, (known.labels, known.image_id), {}
 
-# %% ../nbs/library/report.ipynb #0fd23e71
-def _notes(videos, source, ks, rows): # -> lines of text
-    "What was measured, and which two go together; controls are left out of a pair."
-    b, t, *_, w = videos.shape
-    notes = [f'{b} clips of {t} frames, {w} px, from {source}',
-        f"IICR is the mean over K = {', '.join(map(str, ks))}, with its 95% "
-        'interval over clips.']
+# %% ../nbs/library/report.ipynb #3dfa8e5e
+def _pair_note(rows):
+    "Which two go together; controls are left out."
     names = [r['encoder'] for r in rows]
     known = [n for n in names if n in encoders.registry]
     teachers = [n for n in known if not encoders.registry[n].random]
-    if len(teachers) > 1:
-        a, b = complementary_pair(rows, [n for n in names if n not in teachers])
-        notes.append(f'Complementary pair: {a} and {b}.')
-    return notes
+    if len(teachers) < 2: return []
+    a, b = complementary_pair(rows, [n for n in names if n not in teachers])
+    return [f'Complementary pair: {a} and {b}.']
+
+# %% ../nbs/library/report.ipynb #0fd23e71
+def _notes(videos, source, ks, rows): # -> lines of text
+    "What was measured, and which two go together."
+    b, t, *_, w = videos.shape
+    return [f'{b} clips of {t} frames, {w} px, from {source}',
+        f"IICR is the mean over K = {', '.join(map(str, ks))}, with its 95% "
+        'interval over clips.', *_pair_note(rows)]
 
 # %% ../nbs/library/report.ipynb #43610849
 _miniatures = ('mini_infonce,mini_mae,mini_videomae,mini_croco,mini_dit,'

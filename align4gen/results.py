@@ -25,27 +25,41 @@ def _told(
     return dict(where=clips.where or clips.facts['data'], clips=len(clips),
         listing=clips.listing(), **made)
 
+# %% ../nbs/library/results.ipynb #514e40ca
+def _table_rows(results):
+    "A line of the table for each result."
+    for k, r in results.items():
+        std = '' if r.std is None else f'{r.std:.4f}'
+        better = registry.find(k).better if k in registry.things else ''
+        yield (f"| {k} | {r.value:.4f} | {std} | {r.protocol['n']:,} | "
+            f'{better} | {r.hash} |')
+
+# %% ../nbs/library/results.ipynb #011f5c3c
+def _own_protocols(results):
+    "A line for each result whose protocol says more than that of all."
+    for k, r in results.items():
+        own = {f: v for f, v in r.protocol.items() if f not in results.shared}
+        told = [f'{f} {v}' for f, v in own.items() if v is not None]
+        if told: yield f"- {k}: {', '.join(told)}"
+
+# %% ../nbs/library/results.ipynb #9688492d
+def _blind(results):
+    "A line that says which faults the metrics do not see; '' if they see all."
+    known = {k: registry.things[k].blind for k in results if k in registry.things}
+    blind = [f'{k} to {faults}' for k, faults in known.items() if faults]
+    return f"Blind, by labs/faults: {'; '.join(blind)}." if blind else ''
+
 # %% ../nbs/library/results.ipynb #a1b60fd4
 def _markdown(
     results, # Results
 )->str:
     "A table, and the protocol below it."
-    rows = ['| metric | value | ± | clips | better | protocol |',
+    head = ['| metric | value | ± | clips | better | protocol |',
         '|---|---|---|---|---|---|']
-    for k, r in results.items():
-        std = '' if r.std is None else f'{r.std:.4f}'
-        better = registry.find(k).better if k in registry.things else ''
-        rows.append(f"| {k} | {r.value:.4f} | {std} | {r.protocol['n']:,} | "
-            f'{better} | {r.hash} |')
     shared = ', '.join(f'{k} {v}' for k, v in results.shared.items())
-    rows += ['', f'Protocol of all: {shared}.', '']
-    for k, r in results.items():
-        own = [f'{f} {v}' for f, v in r.protocol.items()
-            if v is not None and f not in results.shared]
-        if own: rows.append(f"- {k}: {', '.join(own)}")
-    known = {k: registry.things[k].blind for k in results if k in registry.things}
-    blind = [f'{k} to {faults}' for k, faults in known.items() if faults]
-    if blind: rows += ['', f"Blind, by labs/faults: {'; '.join(blind)}."]
+    rows = [*head, *_table_rows(results), '', f'Protocol of all: {shared}.', '',
+        *_own_protocols(results)]
+    if blind := _blind(results): rows += ['', blind]
     return '\n'.join(rows) + '\n'
 
 # %% ../nbs/library/results.ipynb #32c6f0fc
@@ -86,8 +100,16 @@ def load_results(
         return Results({k: Result(k, r['value'], r['std'], r['protocol'])
             for k, r in kept.items()})
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as e:
-        raise ValueError(
-            f'{path} is no file of align4gen_eval: {type(e).__name__} {e}') from None
+        raise ValueError(f'{path} is no file of align4gen_eval: {type(e).__name__} '
+            f'{e}') from None
+
+# %% ../nbs/library/results.ipynb #956dc522
+def _compare_row(k, x, y, names):
+    "One metric of two evaluations side by side."
+    values = {name: f'{r.value:.4f}' for name, r in zip(names, (x, y))}
+    odd = ', '.join(measures.differences(x, y))
+    return {'metric': k} | values | {'difference': f'{measures.compare(x, y):+.4f}',
+        'protocols': odd or 'equal'}
 
 # %% ../nbs/library/results.ipynb #aa012911
 def compare_results(
@@ -96,15 +118,7 @@ def compare_results(
 )->Table: # One row per metric; a warning for each that was computed differently
     "Two evaluations side by side."
     x, y = load_results(a), load_results(b)
-    both = [k for k in x if k in y]
-    if not both:
-        raise ValueError(
-            f"{a} has {', '.join(x)}; {b} has {', '.join(y)}: nothing to compare")
-    rows = []
-    for k in both:
-        odd = ', '.join(measures.differences(x[k], y[k]))
-        rows.append({'metric': k, Path(a).stem: f'{x[k].value:.4f}',
-            Path(b).stem: f'{y[k].value:.4f}',
-            'difference': f'{measures.compare(x[k], y[k]):+.4f}',
-            'protocols': odd or 'equal'})
-    return Table(rows)
+    both, names = [k for k in x if k in y], (Path(a).stem, Path(b).stem)
+    if both: return Table([_compare_row(k, x[k], y[k], names) for k in both])
+    raise ValueError(
+        f"{a} has {', '.join(x)}; {b} has {', '.join(y)}: nothing to compare")

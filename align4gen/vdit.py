@@ -420,29 +420,26 @@ def _latte_config(w:dict)->dict:
         num_classes=None if table is None else len(table) - 1,
         learn_sigma=outputs == 2 * channels * patch**2)
 
+# %% ../nbs/library/latte.ipynb #4046434f
+_core = ['x_embedder.proj.weight', 'pos_embed', 'temp_embed',
+    'final_layer.linear.weight']
+_parts = ('x_embedder.proj.', 't_embedder.mlp.', 'y_embedder.', 'blocks.',
+    'final_layer.', 'pos_embed', 'temp_embed')
+
 # %% ../nbs/library/latte.ipynb #ada68c4a
 def _latte_faults(w:dict, want:dict)->str:
     "What a checkpoint has too few, too many, or of another shape; want may be {}."
-    core = ['x_embedder.proj.weight', 'pos_embed', 'temp_embed',
-        'final_layer.linear.weight']
-    parts = ('x_embedder.proj.', 't_embedder.mlp.', 'y_embedder.', 'blocks.',
-        'final_layer.', 'pos_embed', 'temp_embed')
-    odd = [k for k in want
-        if k in w and w[k].shape != want[k].shape]
-    needed, known = want or core, tuple(want) or parts
+    wrong = [f'{k} {tuple(w[k].shape)} instead of {tuple(want[k].shape)}'
+        for k in want.keys() & w.keys() if w[k].shape != want[k].shape]
+    needed, known = want or _core, tuple(want) or _parts
     bad = dict(missing=[k for k in needed if k not in w],
-        unexpected=[k for k in w if not k.startswith(known)],
-        wrong=[f'{k} {tuple(w[k].shape)} instead of {tuple(want[k].shape)}'
-            for k in odd])
+        unexpected=[k for k in w if not k.startswith(known)], wrong=sorted(wrong))
     return '; '.join(f"{k}: {', '.join(v)}" for k, v in bad.items() if v)
 
 # %% ../nbs/library/latte.ipynb #b61a0dfe
 def load_latte(
-    # A Latte checkpoint as torch.load(path, weights_only=True) gives it, or the
-    # dict under its 'ema' or 'model'
-    state_dict:dict,
-    # Attention heads (16 for L and XL): the one thing the tensors do not tell
-    heads:int,
+    state_dict:dict, # As torch.load(path, weights_only=True) gives it, or its 'ema'
+    heads:int, # Attention heads (16 for L and XL): the tensors do not tell
 )->VDiT: # In evaluation mode, float32, on the checkpoint's device
     "V-DiT with Latte's weights; ValueError lists every key that does not fit."
     w, model = _latte_weights(state_dict), None
@@ -451,7 +448,6 @@ def load_latte(
         with torch.device('meta'): model = VDiT(heads=heads, **_latte_config(w))
         faults = _latte_faults(w, model.state_dict())
     if faults:
-        raise ValueError(
-            f'load_latte: not a Latte (Variant 1) state dict; {faults}')
+        raise ValueError(f'load_latte: not a Latte (Variant 1) state dict; {faults}')
     model.load_state_dict(w, assign=True)
     return model.eval()

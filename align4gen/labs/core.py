@@ -58,21 +58,17 @@ def _in_processes(one, todo, runs, processes, options):
 
 # %% ../../nbs/labs/core.ipynb #1d892004
 def run_jobs(
-    # (arm, seed, runs, **options), leaves ARM-SEED.json in runs; a function of a
-    # module, so that other processes find it
-    one:callable,
+    one:callable, # (arm, seed, runs, **options), leaves ARM-SEED.json; of a module
     jobs:list, # (arm, seed), in the order in which they are begun
     runs:str|Path, # Folder
     processes:int=1, # At a time, one thread each; 1: in this one
-    # (arm, seed): is nothing left to do? None: as soon as its file is there
-    done:callable=None,
+    done:callable=None, # (arm, seed): is nothing left to do? None: its file is there
     **options, # For every job of the folder
 ):
     "Do what is not done yet."
     runs = claim_folder(runs, options)
-    def there(arm, seed): return (runs/f'{arm}-{seed}.json').exists()
-    todo = [job for job in jobs
-        if not (done or there)(*job)]
+    done = done or (lambda arm, seed: (runs/f'{arm}-{seed}.json').exists())
+    todo = [job for job in jobs if not done(*job)]
     if processes > 1: return _in_processes(one, todo, runs, processes, options)
     for job in todo:
         on_one_thread(one, *job, runs, **options)
@@ -87,6 +83,15 @@ def mean_std(
     mean = statistics.fmean(v) if v else nan
     return mean, statistics.stdev(v) if len(v) > 1 else nan
 
+# %% ../../nbs/labs/core.ipynb #45d799d5
+def _mean_columns(runs, columns):
+    "NAME_mean and NAME_std of some columns of one arm's runs."
+    row = {}
+    for k in columns:
+        mean, std = mean_std([r[k] for r in runs])
+        row |= {f'{k}_mean': round(mean, 5), f'{k}_std': round(std, 5)}
+    return row
+
 # %% ../../nbs/labs/core.ipynb #e8889ac5
 def summarise(
     rows:list, # One dict per run
@@ -95,16 +100,11 @@ def summarise(
     by:tuple=('arm',), # What makes an arm
 )->list: # One dict per arm, in the order of the rows
     "Means and standard deviations over seeds."
-    arms = {}
+    arms, out = {}, []
     for r in rows: arms.setdefault(tuple(r[k] for k in by), []).append(r)
-    out = []
     for arm, mine in arms.items():
         row = dict(zip(by, arm)) | {k: mine[0][k] for k in fixed}
-        row['seeds'] = len(mine)
-        for k in columns:
-            mean, std = mean_std([r[k] for r in mine])
-            row |= {f'{k}_mean': round(mean, 5), f'{k}_std': round(std, 5)}
-        out.append(row)
+        out.append(row | dict(seeds=len(mine)) | _mean_columns(mine, columns))
     return out
 
 # %% ../../nbs/labs/core.ipynb #6187a89b
