@@ -370,6 +370,16 @@ def weight_file(entry:Entry, weights:str|Path=None)->Path:
             f'folder {weights}')
     return Path(weights)
 
+# %% ../nbs/04_encoders.ipynb #101a98d9
+def _with_time(entry:Entry, time:str=None)->Entry:
+    "The entry with another way to bring time back; ValueError if it has no time."
+    if time is None: return entry
+    if entry.tubelet == 1:
+        raise ValueError(f'time={time!r}: {entry.name} sees single frames, there is '
+            'no time to bring back')
+    restore_time(torch.zeros(1, 1, 1, 1), entry.tubelet, time) # or an error
+    return replace(entry, time=time)
+
 # %% ../nbs/04_encoders.ipynb #ddd19580
 def load(
     name:str, # As in list()
@@ -383,13 +393,7 @@ def load(
     **options, # For the entry's build, e.g. noise=.3 for sd3
 )->Encoder: # Frozen, in eval mode
     "A frozen encoder by name; ValueError names the nearest one."
-    entry = find(name)
-    if time is not None:
-        if entry.tubelet == 1:
-            raise ValueError(f'time={time!r}: {name} sees single frames, there is '
-                'no time to bring back')
-        restore_time(torch.zeros(1, 1, 1, 1), entry.tubelet, time) # or an error
-        entry = replace(entry, time=time)
+    entry = _with_time(find(name), time)
     path = weight_file(entry, weights)
     model = entry.build(**options)
     if path: model = entry.convert(model, path, name)
@@ -404,8 +408,8 @@ def split_names(names:str|list)->list:
 # %% ../nbs/04_encoders.ipynb #efe7d61a
 def load_all(
     encoders:str|list, # Names, separated by commas; or names and encoders
-    # As in load; one word, or a folder with NAME.safetensors, is for those that do
-    # not come with the package
+    # As in load; one word, or a folder with NAME.safetensors or a folder NAME, is
+    # for those that do not come with the package
     weights:str|Path|dict=None,
     **options, # As in load
 )->list: # Of Encoders
@@ -413,8 +417,8 @@ def load_all(
     each = weights is None or isinstance(weights, dict) or '=' in str(weights)
     def chosen(name):
         if each: return weights
-        file = Path(weights) / f'{name}.safetensors'
-        if file.is_file(): return file
+        for place in (f'{name}.safetensors', name):
+            if (Path(weights)/place).exists(): return Path(weights)/place
         return weights if find(name).hub else None
     def one(e): return load(e, chosen(e), **options) if isinstance(e, str) else e
     return [one(e) for e in split_names(encoders)]

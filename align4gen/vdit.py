@@ -250,8 +250,7 @@ def _check_config(c:dict):
             f"of patch={c['patch']}")
 
 # %% ../nbs/02_vdit.ipynb #db52be42
-def _check_shapes(model:nn.Module, x:torch.Tensor, t:torch.Tensor,
-        y:torch.Tensor|None, taps:tuple):
+def _check_shapes(model:nn.Module, x:torch.Tensor, t:torch.Tensor, taps:tuple):
     "ValueError that names the first argument whose shape does not fit."
     c, b = model.config, len(x)
     want = (c['frames'], c['in_channels'], c['input_size'], c['input_size'])
@@ -261,16 +260,21 @@ def _check_shapes(model:nn.Module, x:torch.Tensor, t:torch.Tensor,
     if tuple(t.shape) != (b,):
         raise ValueError(f"VDiT: t has shape {tuple(t.shape)}, needs ({b},): one "
             f"noise time per video, e.g. t.expand({b})")
-    if y is not None and model.num_classes is None:
-        raise ValueError("VDiT: y given, but the model is unconditional: build it "
-            "with num_classes=, or leave y out")
-    if y is not None and tuple(y.shape) != (b,):
-        raise ValueError(f"VDiT: y has shape {tuple(y.shape)}, needs ({b},): one "
-            "label per video")
     odd = [i for i in taps if not 0 <= i < model.depth]
     if odd:
         raise ValueError(f"VDiT: return_tokens={odd[0]}, but the blocks are "
             f"numbered 0 to {model.depth - 1}")
+
+# %% ../nbs/02_vdit.ipynb #5474fdfe
+def _check_labels(model:nn.Module, y:torch.Tensor|None, b:int):
+    "ValueError for labels of an unconditional model, or not one per video."
+    if y is None: return
+    if model.num_classes is None:
+        raise ValueError("VDiT: y given, but the model is unconditional: build it "
+            "with num_classes=, or leave y out")
+    if tuple(y.shape) != (b,):
+        raise ValueError(f"VDiT: y has shape {tuple(y.shape)}, needs ({b},): one "
+            "label per video")
 
 # %% ../nbs/02_vdit.ipynb #bfaa0e8e
 def _check_values(t:torch.Tensor, y:torch.Tensor|None, null:int):
@@ -313,7 +317,8 @@ class _ForwardPass(HubModel):
         "What the objective asks for (velocity or noise), for every latent pixel."
         one = isinstance(return_tokens, int)
         taps = (return_tokens,) if one else tuple(return_tokens)
-        _check_shapes(self, x, t, y, taps)
+        _check_shapes(self, x, t, taps)
+        _check_labels(self, y, len(x))
         _check_values(t, y, self.null_label)
         c, x, kept = self.condition(t, y), self.embed(x), {}
         for i, block in enumerate(self.blocks):
@@ -366,7 +371,7 @@ class VDiT(_ForwardPass):
         self.final_layer = _FinalLayer(dim, patch, channels)
         _initialize(self)
 
-# %% ../nbs/02_vdit.ipynb #28d7a26c
+# %% ../nbs/02_vdit.ipynb #2b4f4a33
 model_sizes = {  # dim, depth, heads, patch
     'mini': (128,   6,  2, 1),
     'S':    (384,  12,  6, 2),
@@ -374,6 +379,7 @@ model_sizes = {  # dim, depth, heads, patch
     'L':    (1024, 24, 16, 2),
     'XL':   (1152, 28, 16, 2)}
 
+# %% ../nbs/02_vdit.ipynb #28d7a26c
 def vdit(
     size:str, # 'mini', 'S', 'B', 'L' or 'XL'
     *,

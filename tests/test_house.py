@@ -565,3 +565,11 @@ def test_links_say_where_they_lead(path):
     found = [(said, to) for said, to in re.findall(r'\[(\d\d_\w+)\]\(([^)#]+)', text)
         if Path(to).stem != said]
     assert found == []
+
+
+def test_colab_installs_the_package():
+    "A page that opens in Colab has a first cell that brings align4gen there: python .ci/colab.py."
+    done = run(sys.executable, root/'.ci/colab.py', '--check', cwd=root)
+    assert done.returncode == 0, done.stderr
+    ours = (root/'.ci/colab.py').read_text(encoding='utf-8')
+    assert f"git+{cfg['git_url']}" in ours
