@@ -21,6 +21,8 @@ from .plugins import load_plugins
 from .source import vae_weights
 from .weights import weights_folder
 from .vdit import load_latte
+try: import fcntl
+except ImportError: fcntl = None # Windows
 
 # %% ../nbs/library/run.ipynb #bea15186
 class Run:
@@ -233,6 +235,40 @@ def make_accelerator(
             f'tracker={tracker!r} is not installed: pip install {tracker}')
     return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision='no',
         log_with=tracker or None, project_dir=folder)
+
+# %% ../nbs/library/run.ipynb #6c37e55f
+_held = set() # Handles of locked folders
+
+def _let_go():
+    "In a forked child: what the parent holds is not ours."
+    while _held: os.close(_held.pop())
+
+if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_let_go)
+
+# %% ../nbs/library/run.ipynb #daa0d5f8
+def _lock(handle, path):
+    "Lock an open folder; ValueError if somebody holds it."
+    try: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f'{path}: another process is training this run. Wait for it, '
+            'or stop it') from None
+    except OSError: pass # a file system without locks
+
+# %% ../nbs/library/run.ipynb #666cf7f9
+@contextmanager
+def locked(
+    path:Path, # A run's folder
+):
+    "Within the block, no other process may train there: ValueError in the other."
+    if fcntl is None: return (yield) # A system without such locks
+    handle = os.open(path, os.O_RDONLY)
+    _held.add(handle)
+    try:
+        _lock(handle, path)
+        yield
+    finally:
+        _held.discard(handle)
+        os.close(handle)
 
 # %% ../nbs/library/run.ipynb #85d39199
 def same_everywhere(

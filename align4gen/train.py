@@ -23,7 +23,7 @@ from .commands import Command
 from align4gen.config import (TrainConfig, kinds, plans, presets, recipes,
     teacher_names)
 from .objectives import Diffusion, Flow, drop_labels
-from .run import (Run, catch_signals, exit_status, load_start,
+from .run import (Run, catch_signals, exit_status, load_start, locked,
     make_accelerator, new_run, same_everywhere, vdit_card)
 from .sample import condition_of, save_samples
 from .source import (Batch, autocast, count_classes, held_out,
@@ -383,13 +383,14 @@ def run_config(
     path = resume
     if first and not resume: path = new_run(config)
     path = source.folder = Path(same_everywhere(a, str(path)))
-    if first: trainer.recipe.write(path)
-    load_newest(trainer, path)
-    log.open_logs(trainer, path)
-    if progress: print(log.describe(trainer, path))
     run = Run(path)
-    run.stopped = _fit(trainer, source, path, progress, clips)
-    summary = {} if run.stopped else log.finish(trainer, path, start)
+    with locked(path) if first else nullcontext():
+        if first: trainer.recipe.write(path)
+        load_newest(trainer, path)
+        log.open_logs(trainer, path)
+        if progress: print(log.describe(trainer, path))
+        run.stopped = _fit(trainer, source, path, progress, clips)
+        summary = {} if run.stopped else log.finish(trainer, path, start)
     if progress: log.report(trainer, path, summary)
     if config.tracker: a.end_training()
     return run

@@ -5,7 +5,7 @@ import multiprocessing, random, shutil, signal, subprocess, sys, time
 import pytest, torch
 from safetensors.torch import load_file
 
-from align4gen.run import Run
+from align4gen.run import Run, locked
 from align4gen.train import Trainer, train
 
 tiny = dict(clips=64, batch=8, steps=40, size='mini', teachers='mini_random', mapper_hidden=32,
@@ -166,6 +166,18 @@ def test_unknown_option(tmp_path):
     done = subprocess.run(command(tmp_path, gama=1), capture_output=True, text=True)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert '--gama' in done.stderr and '--gamma' in done.stderr and not (tmp_path/'run').exists()
+
+
+def test_two_processes_on_one_folder(tmp_path):
+    "The second one is refused; a child that the first one forked does not hold the lock."
+    run = train('digits', **{**tiny, 'steps': 2}, out=str(tmp_path), name='run', progress=False)
+    with locked(run.path):
+        with pytest.raises(ValueError, match='another process is training this run'):
+            train(resume=run.path, progress=False)
+        child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))
+        child.start()
+    train(resume=run.path, progress=False)
+    child.kill()
 
 
 plugin = """
