@@ -44,19 +44,28 @@ def _timm_faults(own:dict, state:dict)->str:
         own, state = less(own, 'pos_embed'), less(state, 'pos_embed')
     return mismatch(own, state)
 
+# %% ../nbs/library/teachers.ipynb #5b8d903c
+def _timm_state(full, options):
+    "Names and shapes of a timm model, without its weights."
+    import timm
+    parts = ('features_only', 'out_indices') # the classifier's view of the same model
+    every = {k: v for k, v in options.items() if k not in parts}
+    with torch.device('meta'): return timm.create_model(full, **every).state_dict()
+
+# %% ../nbs/library/teachers.ipynb #ac4e1c10
+def _check_timm(full, own, state):
+    "KeyError for weights that are missing: timm lets them be when it drops a head."
+    import timm
+    lost = {k for k in own.keys() - state.keys() if not k.startswith('head.')}
+    if timm.get_pretrained_cfg(full).num_classes and lost: raise KeyError(lost)
+
 # %% ../nbs/library/teachers.ipynb #587fc025
 def timm_weights(module:TimmTokens, path:str|Path, name:str)->TimmTokens:
     "Build again with weights from a local file; ValueError lists what differs."
-    import timm
     (full, options), file = module.timm, safetensors_file(path, name)
-    state = read_state(path, name)
-    every = {k: v for k, v in options.items()
-        if k not in ('features_only', 'out_indices')}
-    with torch.device('meta'): own = timm.create_model(full, **every).state_dict()
-    lost = {k for k in own.keys() - state.keys() if not k.startswith('head.')}
+    state, own = read_state(path, name), _timm_state(full, options)
     try:
-        # timm lets keys be missing when it drops a classifier
-        if timm.get_pretrained_cfg(full).num_classes and lost: raise KeyError(lost)
+        _check_timm(full, own, state)
         return type(module)(full, pretrained=True,
             pretrained_cfg_overlay=dict(file=str(file)), **options)
     except (RuntimeError, KeyError) as e:
@@ -88,7 +97,7 @@ def _register_timm(
         noncommercial='-nc' in licence, restricted=licence == 'dinov3-license',
         **imagenet | more))
 
-# %% ../nbs/library/teachers.ipynb #bff78e1e
+# %% ../nbs/library/teachers.ipynb #273dd1a4
 for _f, _full, _size, _stride, _licence in (
         ('dinov2_{}', 'vit_{}_patch14_dinov2.lvd142m', 224, 14, 'apache-2.0'),
         ('dinov2_{}_reg', 'vit_{}_patch14_reg4_dinov2.lvd142m', 224, 14,
@@ -98,6 +107,7 @@ for _f, _full, _size, _stride, _licence in (
         _register_timm(_f.format(_word[0]), _full.format(_word), _dim, _size,
             _stride, 'semantic: self-distillation', _licence)
 
+# %% ../nbs/library/teachers.ipynb #1ef8223f
 _register_timm('internvit', 'vit_intern300m_patch14_448.ogvl_2pt5', 1024, 224, 14,
     'semantic: eyes of a language model')
 _register_timm('mae_b', 'vit_base_patch16_224.mae', 768, 256, 16,
@@ -106,6 +116,7 @@ _register_timm('clip_b', 'vit_base_patch16_clip_quickgelu_224.openai', 768, 256,
     'semantic: images and captions', hub='timm/vit_base_patch16_clip_224.openai',
     **_clip)
 
+# %% ../nbs/library/teachers.ipynb #bff78e1e
 for _word, _full, _dim in (('t', 'tiny.fb_r896_2pt1', 384),
         ('s', 'small.fb_r896_2pt1', 384), ('b', 'base_plus.fb_r896_2pt1', 448),
         ('l', 'large.fb_r1024_2pt1', 576)):
@@ -148,14 +159,16 @@ def sam2_weights(module:Sam2FpnTokens, path:str|Path, name:str)->Sam2FpnTokens:
     load_state(module.model, inner or state, name, path)
     return module
 
-# %% ../nbs/library/teachers.ipynb #c60917c3
+# %% ../nbs/library/teachers.ipynb #71bcddd8
 _middle = dict(stages=(1, 2, 11, 2), global_blocks=(7, 10, 13))
 _base = dict(dim=112, heads=2, stages=(2, 3, 16, 3), global_blocks=(12, 16, 20),
     background=(14, 14))
 _large = dict(dim=144, heads=2, stages=(2, 6, 36, 4), global_blocks=(23, 33, 43),
     window=(8, 4, 16, 8))
-for _word, _options in {'tiny': {}, 'small': _middle, 'base-plus': _base,
-        'large': _large}.items():
+_sizes = {'tiny': {}, 'small': _middle, 'base-plus': _base, 'large': _large}
+
+# %% ../nbs/library/teachers.ipynb #c60917c3
+for _word, _options in _sizes.items():
     _repo = f'facebook/sam2.1-hiera-{_word}'
     register(Entry(f'sam2_fpn_{_word[0]}', partial(Sam2FpnTokens, **_options), 256,
         256, 16, 'detail: video segmentation', 'apache-2.0', _repo, hub=_repo,
@@ -194,17 +207,20 @@ def _videomae_state(state:dict, new_names:bool)->dict:
     return {k.replace('.q_bias', '.query.bias').replace('.v_bias', '.value.bias'): v
         for k, v in state.items()}
 
+# %% ../nbs/library/teachers.ipynb #35dc17fa
+def _has_biases(model):
+    "Is any query bias of a VideoMAE not zero?"
+    ends = ('.query.bias', '.q_bias')
+    return any(p.any() for k, p in model.named_parameters() if k.endswith(ends))
+
 # %% ../nbs/library/teachers.ipynb #e7a1785d
 def videomae_weights(module:VideoMAETokens, path:str|Path,
         name:str)->VideoMAETokens:
     "Load VideoMAE's encoder; ValueError if its query biases are zero."
-    own = module.model.state_dict()
-    new_names = any(k.endswith('.query.bias') for k in own)
+    new_names = any(k.endswith('.query.bias') for k in module.model.state_dict())
     state = _videomae_state(read_state(path, name), new_names)
     load_state(module.model, state, name, path)
-    biases = [p for k, p in module.model.named_parameters()
-        if k.endswith(('.query.bias', '.q_bias'))]
-    if any(p.any() for p in biases): return module
+    if _has_biases(module.model): return module
     raise ValueError(f'{name}: every q_bias in {path} is zero, so it was dropped '
         'on the way: take the original file')
 
@@ -234,13 +250,10 @@ def dust3r_state(state:dict, heads:int=16)->dict:
     "DUSt3R's encoder in timm's names and order."
     names = {'enc_blocks.': 'blocks.', 'enc_norm.': 'norm.',
         'patch_embed.': 'patch_embed.'}
-    mapped = {}
-    for old, new in names.items():
-        for k, v in state.items():
-            if not k.startswith(old): continue
-            if '.attn.qkv.' in k: v = regroup_rope(v, heads)
-            mapped[new + k.removeprefix(old)] = v
-    return mapped
+    mapped = {new + k.removeprefix(old): v for old, new in names.items()
+        for k, v in state.items() if k.startswith(old)}
+    return {k: regroup_rope(v, heads) if '.attn.qkv.' in k else v
+        for k, v in mapped.items()}
 
 # %% ../nbs/library/teachers.ipynb #e0cf86a6
 class Dust3rTokens(nn.Module):
