@@ -365,7 +365,7 @@ class VDiT(_ForwardPass):
         if temporal:
             self.temp_embed = nn.Parameter(torch.zeros(1, frames, dim),
                 requires_grad=False)
-        kinds = [temporal and i % 2 == 1 for i in range(depth)]
+        kinds = [bool(i % 2) & temporal for i in range(depth)]
         self.blocks = nn.ModuleList(_Block(dim, heads, kind) for kind in kinds)
         channels = in_channels * (2 if learn_sigma else 1)
         self.final_layer = _FinalLayer(dim, patch, channels)

@@ -531,7 +531,7 @@ def _lab(
 # %% ../../nbs/labs/faults.ipynb #5a435a6e
 main = Command(_lab, 'align4gen_lab faults',
     'Every metric against twelve faults, and '
-    'against the number of clips; about 6 minutes on two CPU cores.',
+    'against the number of clips.',
     first=['metrics', 'seeds', 'jobs'], names=dict(metrics=lambda: _panel))
 
 # %% ../../nbs/labs/faults.ipynb #287ea107
