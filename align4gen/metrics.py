@@ -506,6 +506,26 @@ def class_accuracy(name:str, extractor:Extractor, **facts)->ClipMean: # Probabil
         return (read == torch.as_tensor(labels).cpu()).double()
     return ClipMean(name, score, 'labels', **extractor.facts() | facts)
 
+# %% ../nbs/09_metrics.ipynb #05ea6950
+def _object_spread(w): # n t h w: opacity -> n t 3
+    "How far an object reaches up and across, and its size, in sides of the frame."
+    m, (h, wide) = w.sum((2, 3)), w.shape[-2:]
+    places = [torch.linspace(0, 1, h)[:, None], torch.linspace(0, 1, wide)[None]]
+    def apart(at):
+        at = at.to(w)
+        middle = (w*at).sum((2, 3))/m
+        return ((w*(at - middle[..., None, None]).square()).sum((2, 3))/m).sqrt()
+    return torch.stack([*map(apart, places), (m/(h*wide)).sqrt()], -1)
+
+# %% ../nbs/09_metrics.ipynb #316b1476
+def drift(videos:torch.Tensor)->torch.Tensor: # n t c h w in [-1, 1] -> n
+    "How much colour and shape of a bright object change inside a clip."
+    x = (videos.float() + 1)/2
+    w = ((x.amax(2) - .4)/.6).clamp(0, 1).square() + 1e-8
+    colour = (x*w[:, :, None]).sum((3, 4))/w.sum((2, 3))[..., None]
+    parts = [f - f.mean(1, keepdim=True) for f in (colour, _object_spread(w))]
+    return sum(p.abs().mean((1, 2)) for p in parts)
+
 # %% ../nbs/09_metrics.ipynb #b409341b
 @dataclass(frozen=True)
 class Entry:
@@ -606,15 +626,16 @@ for _e in [
 
 # %% ../nbs/09_metrics.ipynb #457b3baf
 def formula(
-    score:Callable, # n t c h w, twice -> n
+    score:Callable, # n t c h w (of pairs: twice) -> n
     how:str, # For the protocol
+    needs:str='pairs', better:str='higher', # Or 'alone'; or 'lower'
 )->Callable: # A builder, for an Entry
-    "A metric of pairs that has no network."
+    "A metric that has no network."
     def build(name, weights=None, device=None, **facts):
         if weights:
             raise ValueError(
                 f'{name} is a formula and takes no weights, not {str(weights)!r}')
-        return ClipMean(name, score, 'pairs', how=how, **facts)
+        return ClipMean(name, score, needs, better, how=how, **facts)
     return build
 
 for _e in [
@@ -623,6 +644,9 @@ for _e in [
     Entry('ssim', formula(ssim,
         'per frame, Gaussian window 11, sigma 1.5, pixels in [0, 1]'), 'pairs',
         'higher', 'structural similarity of frames', paper='B, sec. 4.1'),
+    Entry('drift-mini', formula(drift, 'object brighter than 0.4: colour and shape, mean '
+        'absolute deviation in a clip', 'alone', 'lower'), 'alone', 'lower',
+        'change of a digit inside a clip', blind='shuffle, freeze'),
     Entry('lpips', lpips, 'pairs', 'lower',
         "distance of frames in a classifier's layers", 'alexnet-owt-7be5be79.pth',
         'B, sec. 4.1', ('net',)),

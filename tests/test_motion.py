@@ -47,3 +47,18 @@ def test_what_the_registry_calls_blind_is_what_the_record_says():
             for s in lab._severities)]
         said = metrics.registry.find(name).blind
         assert never == ([] if said.startswith('none') else said.split(', '))
+
+
+def test_drift_mini_is_of_the_object():
+    "Samples drift more than real clips; order and stillness do not count."
+    from align4gen.run import example_run
+    from align4gen.sample import sample
+    clean = to_float(other.videos)
+    value = lambda v: metrics.load('drift-mini').update(v).compute().value
+    drawn = sample(example_run(), 32, steps=8, sampler='dpm++2m', progress=False)
+    assert .005 < value(clean) < .02 and value(drawn) > 2*value(clean)
+    assert value(faults['shuffle'](clean, 1.)) == pytest.approx(value(clean), rel=1e-4)
+    assert value(faults['freeze'](clean, 1.)) < 1e-5
+    assert value(faults['flicker'](clean, 1.)) > 5*value(clean)
+    r = metrics.load('drift-mini').update(clean).compute()
+    assert r.std > 0 and 'brighter than 0.4' in r.protocol['how']
