@@ -61,8 +61,8 @@ def whole(path, frames, at):
 alone = """
 import json, sys, time, torch
 torch.set_num_threads(1)
-try: from align4gen import video as module
-except ImportError: from align4gen import datasets as module
+from align4gen import datasets as module
+if not hasattr(module, '_remembered'): from align4gen import video as module
 path, *places = json.loads(sys.argv[1])
 module.read_clip(path)
 seconds = dict(first=0., again=0.)
