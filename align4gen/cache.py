@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
+from types import SimpleNamespace
 import numpy as np, torch
 from safetensors.torch import load as load_bytes
 from torch.utils.data import DataLoader, Dataset
@@ -40,18 +41,21 @@ def draw_latents(
 # %% ../nbs/library/cache.ipynb #841b8508
 dtypes = dict(fp16=torch.float16, bf16=torch.bfloat16, fp32=torch.float32)
 
+def _check_finite(name, small, exact, dtype):
+    "ValueError if a number does not fit or is not one."
+    if small.isfinite().all(): return
+    why = 'not finite: the encoder gave inf or nan'
+    if exact.isfinite().all(): why = f"larger than {dtype} can hold: use dtype='bf16'"
+    raise ValueError(f'{name} is {why}')
+
+# %% ../nbs/library/cache.ipynb #cc4c4ff6
 def to_storage(
     tensors:dict, # Name -> tensor, floating point
     dtype:str='fp16', # 'fp16', 'bf16' or 'fp32'
 )->dict: # Name -> tensor of that type, on the CPU
     "Round to the storage type; ValueError if a number does not fit or is not one."
     small = {k: v.to(dtypes[dtype]).cpu() for k, v in tensors.items()}
-    for k, v in small.items():
-        if v.isfinite().all(): continue
-        why = 'not finite: the encoder gave inf or nan'
-        if tensors[k].isfinite().all():
-            why = f"larger than {dtype} can hold: use dtype='bf16'"
-        raise ValueError(f'{k} is {why}')
+    for k, v in small.items(): _check_finite(k, v, tensors[k], dtype)
     return small
 
 # %% ../nbs/library/cache.ipynb #0de05d8c
@@ -122,14 +126,17 @@ def _check_spec(spec):
     for t in spec.teachers: encoders.find(t)
     if len({*spec.teachers}) < len(spec.teachers):
         raise ValueError(f'teachers={spec.teachers}: one is named twice')
-    for field, known in (('dtype', [*dtypes]), ('precision', ['fp32', 'bf16'])):
-        value = getattr(spec, field)
-        if value not in known:
-            raise ValueError(
-                f'{field}={value!r} should be one of {", ".join(known)}')
     if spec.batch < 1: raise ValueError(f'batch={spec.batch} should be at least 1')
-    if spec.grid and (len(spec.grid) != 2 or min(spec.grid) < 1):
+    if spec.grid and not (len(spec.grid) == 2 and min(spec.grid) > 0):
         raise ValueError(f'grid={spec.grid} should be (rows, columns)')
+    _check_one_of('dtype', spec.dtype, [*dtypes])
+    _check_one_of('precision', spec.precision, ['fp32', 'bf16'])
+
+# %% ../nbs/library/cache.ipynb #c479c61a
+def _check_one_of(field, value, known):
+    "ValueError unless a word is known."
+    if value in known: return
+    raise ValueError(f'{field}={value!r} should be one of {", ".join(known)}')
 
 # %% ../nbs/library/cache.ipynb #51ed6206
 def _check_named(spec):
@@ -241,6 +248,9 @@ class Plan:
         "What shard k holds."
         numbers = range(k, self.samples, self.shards)
         return [(j % self.videos, j // self.videos) for j in numbers]
+    def batches(self, k, size):
+        pairs = self.pairs(k)
+        return [pairs[i:i+size] for i in range(0, len(pairs), size)]
 
 # %% ../nbs/library/cache.ipynb #84f7a6ac
 def shard_samples(
@@ -252,14 +262,12 @@ def shard_samples(
     """Encode the clips of a shard, batch by batch; damaged ones are listed and
     left out."""
     for items, pairs in batches:
-        good = []
         for item, pair in zip(items, pairs):
             bad += [[str(path), str(reason), *pair] for path, reason in item['bad']]
-            if not item['bad']: good.append((item, pair))
-        if good:
-            tensors = encode(torch.stack([item['video'] for item, _ in good]))
-            for x, (item, pair) in zip(tensors, good):
-                yield pack(x, *pair, item['label'])
+        good = [(item, pair) for item, pair in zip(items, pairs) if not item['bad']]
+        videos = [item['video'] for item, _ in good]
+        tensors = encode(torch.stack(videos)) if good else []
+        for x, (item, pair) in zip(tensors, good): yield pack(x, *pair, item['label'])
         done(len(items))
 
 # %% ../nbs/library/cache.ipynb #63e26bf4
@@ -286,17 +294,15 @@ def make_shards(
 ):
     """Make some shards, one after the other; reading goes on while the networks
     compute."""
-    batches = {k: [plan.pairs(k)[i:i+spec.batch] for i in range(0,
-        len(plan.pairs(k)),
-        spec.batch)] for k in mine}
-    loader = iter(DataLoader(dataset, batch_sampler=[b for k in mine
-        for b in batches[k]], collate_fn=list, num_workers=workers))
+    batches = {k: plan.batches(k, spec.batch) for k in mine}
+    loader = iter(DataLoader(dataset, batch_sampler=sum(batches.values(), []),
+        collate_fn=list, num_workers=workers))
     def encode(video):
         return encode_clips(video.to(device), *models, spec.grid, spec.dtype)
     for k in mine:
         bad, path = [], folder/plan.name(k)
-        write_shard(path, shard_samples(((next(loader), pairs)
-            for pairs in batches[k]), encode, bad, done))
+        read = ((next(loader), pairs) for pairs in batches[k])
+        write_shard(path, shard_samples(read, encode, bad, done))
         write_json(path.with_suffix('.json'), shard_index(path) | dict(bad=bad))
 
 # %% ../nbs/library/cache.ipynb #1842f4c8
@@ -346,10 +352,9 @@ def _run_jobs(dataset, folder, plan, todo, spec, device, workers, jobs, bar):
     ctx = multiprocessing.get_context('spawn')
     count, errors = ctx.Value('q'), ctx.SimpleQueue()
     threads = max(1, torch.get_num_threads()//jobs)
-    processes = [ctx.Process(target=_job, args=(dataset, folder, plan,
-        todo[j::jobs],
-        spec, d, workers, threads, count, errors))
-        for j, d in enumerate(devices(device, jobs))]
+    mine = [(dataset, folder, plan, todo[j::jobs], spec, d, workers, threads, count,
+        errors) for j, d in enumerate(devices(device, jobs))]
+    processes = [ctx.Process(target=_job, args=a) for a in mine]
     try:
         for p in processes: p.start()
         _watch(processes, count, errors, bar)
@@ -368,6 +373,14 @@ def _check_bad(bad, plan, allow_bad):
         f'{bad[0][0]} ({bad[0][1]}). The shards are kept; to go on without '
         f'these clips: allow_bad={math.ceil(100*missing/plan.samples)/100}')
 
+# %% ../nbs/library/cache.ipynb #eea9d30b
+def _merged_columns(cards):
+    "Where every clip lies, in the order of draw and video, as lists."
+    names = 'draw', 'index', 'shard', 'label', 'offset', 'length'
+    cards = [c | dict(shard=[k]*len(c['draw'])) for k, c in enumerate(cards)]
+    rows = sorted(row for c in cards for row in zip(*(c[n] for n in names)))
+    return dict(zip(names, map(list, zip(*rows))))
+
 # %% ../nbs/library/cache.ipynb #0e6159b0
 def merge(
     folder:Path, # Of the cache
@@ -379,15 +392,8 @@ def merge(
         for k in range(plan.shards)]
     bad = sorted(b for c in cards for b in c['bad'])
     _check_bad(bad, plan, allow_bad)
-    rows = []
-    for k, c in enumerate(cards):
-        rows += zip(c['draw'], c['index'], [k]*len(c['draw']), c['label'],
-            c['offset'],
-            c['length'])
-    names = ('draw', 'index', 'shard', 'label', 'offset', 'length')
-    columns = dict(zip(names, map(list, zip(*sorted(rows)))))
     shards = [{k: c[k] for k in ('name', 'size', 'crc32')} for c in cards]
-    index = dict(shards=shards, samples=columns, bad=bad)
+    index = dict(shards=shards, samples=_merged_columns(cards), bad=bad)
     replace_file(folder/'index.json',
         lambda part: part.write_text(json.dumps(index)))
     return index
@@ -460,6 +466,23 @@ def _check_hashes(m, hashes):
         if known.get(name) != digest:
             raise _differ(f'the weights hash of {name}', known.get(name), digest)
 
+# %% ../nbs/library/cache.ipynb #bd9a9f89
+def _check_grids(m, want):
+    "ValueError unless all features are on this grid; None: any."
+    for t in m['teachers']:
+        if want not in (None, t['grid']):
+            raise _differ(f"grid of {t['name']}", t['grid'], want)
+
+# %% ../nbs/library/cache.ipynb #a8aa011f
+def _fields_of(m):
+    "What a run may ask of a manifest."
+    data = m['data']
+    plain = 'frames', 'resolution', 'split', 'interval', 'flip', 'background'
+    return dict(vae=m['vae']['name'], data=data['name'], dtype=m['dtype'],
+        clips=m['clips'], teachers=[t['name'] for t in m['teachers']],
+        fps=data.get('fps', 0), density=data.get('density', 1),
+        **{k: data.get(k) for k in plain})
+
 # %% ../nbs/library/cache.ipynb #d20b47ce
 def check_manifest(
     manifest:dict, # From manifest.json
@@ -470,24 +493,15 @@ def check_manifest(
 ):
     """ValueError unless a cache holds what a run wants; it names the field, what
     is there and what was wanted."""
-    m, data = manifest, manifest['data']
-    there = dict(vae=m['vae']['name'], data=data['name'], dtype=m['dtype'],
-        clips=m['clips'], teachers=[t['name'] for t in m['teachers']], grid=None)
-    there |= {k: data.get(k) for k in ('frames', 'resolution', 'split', 'interval',
-        'flip', 'background')}
-    there |= dict(fps=data.get('fps', 0), density=data.get('density', 1))
-    _check_hashes(m, hashes or {})
+    there = _fields_of(manifest)
+    _check_hashes(manifest, hashes or {})
     for k, want in json.loads(json.dumps(wanted)).items():
-        if k not in there:
+        if k == 'grid': _check_grids(manifest, want)
+        elif k not in there:
             raise ValueError(f'{k} is no field of a cache: there are '
-                f'{", ".join(there)} and hashes')
-        if want is None: continue
-        if k == 'teachers' and {*want} <= {*there[k]}: continue
-        if k == 'grid':
-            for t in m['teachers']:
-                if t['grid'] != want:
-                    raise _differ(f"grid of {t['name']}", t['grid'], want)
-        elif there[k] != want: raise _differ(k, there[k], want)
+                f'{", ".join(there)}, grid and hashes')
+        elif k == 'teachers' and {*(want or ())} <= {*there[k]}: continue
+        elif want is not None and there[k] != want: raise _differ(k, there[k], want)
 
 # %% ../nbs/library/cache.ipynb #ec4c5109
 def probe(
@@ -835,25 +849,44 @@ def _cache(
 ):
     "Compute latents and features once."
     if check: return f'{check}: {verify(check):,} bytes, all as written'
-    if device == 'auto': device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    spec = _spec_of(data, vae, teachers, weights, grid, dtype, precision, batch,
-        device)
-    if dry_run and data != 'digits':
-        asked, one = CacheSpec(**spec), data == 'images'
-        shapes = planned_shapes(asked, 1 if one else frames or 16, resolution or 256)
-        if not (root and Path(root).exists()) or _absent(asked):
-            return _plan_only(asked, data, split, root, clips, shapes)
-    source = datasets.load(data, root, split, frames, interval, resolution, flip,
-        seed, videos, fps=fps, density=density)
-    folder, still = Path(out or f'cache/{data}'), data in ('digits', 'images')
-    facts = dict(name=data, split=split, interval=None if still else interval)
-    try:
-        cached = build(source, folder, clips, jobs, rank, world, device, workers,
-            shard_clips, allow_bad, facts, dry_run, **spec)
+    return _carry_out(SimpleNamespace(**locals()))
+
+# %% ../nbs/library/cache.ipynb #3f15b8be
+def _is_to_come(o, spec):
+    "Is the folder, or a network, not on this machine yet?"
+    return not (o.root and Path(o.root).exists()) or bool(_absent(spec))
+
+# %% ../nbs/library/cache.ipynb #1e61a65d
+def _plan_of(o, spec):
+    "The price in bytes of what is still to come."
+    frames = 1 if o.data == 'images' else o.frames or 16
+    shapes = planned_shapes(spec, frames, o.resolution or 256)
+    return _plan_only(spec, o.data, o.split, o.root, o.clips, shapes)
+
+# %% ../nbs/library/cache.ipynb #eb1fcdb0
+def _build_from(o, spec):
+    "Options of the command, carried out by build."
+    source = datasets.load(o.data, o.root, o.split, o.frames, o.interval,
+        o.resolution, o.flip, o.seed, o.videos, fps=o.fps, density=o.density)
+    still = o.data in ('digits', 'images')
+    facts = dict(name=o.data, split=o.split, interval=None if still else o.interval)
+    return build(source, o.folder, o.clips, o.jobs, o.rank, o.world, o.device,
+        o.workers, o.shard_clips, o.allow_bad, facts, o.dry_run, **spec)
+
+# %% ../nbs/library/cache.ipynb #89d05930
+def _carry_out(o):
+    "Options of the command; what to print, or the exit status."
+    if o.device == 'auto': o.device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    spec = _spec_of(o.data, o.vae, o.teachers, o.weights, o.grid, o.dtype,
+        o.precision, o.batch, o.device)
+    o.folder = Path(o.out or f'cache/{o.data}')
+    planned = o.dry_run and o.data != 'digits' and _is_to_come(o, CacheSpec(**spec))
+    if planned: return _plan_of(o, CacheSpec(**spec))
+    try: cached = _build_from(o, spec)
     except RuntimeError as e:
         print(f'align4gen_cache: {e}', file=sys.stderr)
         return 1
-    return None if dry_run else _report(folder, cached, rank)
+    return None if o.dry_run else _report(o.folder, cached, o.rank)
 
 # %% ../nbs/library/cache.ipynb #3ee55501
 align4gen_cache = Command(_cache, 'align4gen_cache',

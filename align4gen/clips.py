@@ -35,23 +35,27 @@ class Clips:
     def __getitem__(self, i):
         try: return i, self.read(self.items[i]), None
         except BadVideo as e: return i, None, (e.path, e.reason)
-    def __repr__(self):
-        facts = [f'{k} {v}' for k, v in self.facts.items()
-            if k != 'data' and v is not None]
-        return f"{len(self):,} clips of {self.facts['data']}: {', '.join(facts)}"
+    def __repr__(self): return _in_words(self)
     def take(self, index, how:str=None):
         "Some of the clips, in another order perhaps; how: how they were chosen."
-        index = torch.as_tensor(index)
-        pick = lambda parts: [parts[i] for i in index.tolist()]
-        chosen = {} if how is None else dict(chosen=how)
-        return replace(self, items=pick(self.items), names=pick(self.names),
-            labels=self.labels[index], facts=self.facts | chosen)
+        index, chosen = torch.as_tensor(index), {} if how is None else dict(chosen=how)
+        items, names = ([x[i] for i in index.tolist()]
+            for x in (self.items, self.names))
+        return replace(self, items=items, names=names, labels=self.labels[index],
+            facts=self.facts | chosen)
     def choose(self, n:int=None, how:str='proportional', seed:int=0):
         "n of the clips; None leaves them all, as they are."
         if n is None: return self
         some = chosen(self.labels, n, how, seed)
         return self.take(some, how if n < len(self) else None)
     def listing(self)->str: return _listing(self)
+
+# %% ../nbs/library/clips.ipynb #4f904927
+def _in_words(clips):
+    "What a set of clips says of itself."
+    facts = [f'{k} {v}' for k, v in clips.facts.items()
+        if k != 'data' and v is not None]
+    return f"{len(clips):,} clips of {clips.facts['data']}: {', '.join(facts)}"
 
 # %% ../nbs/library/clips.ipynb #cb942a70
 def _nth(videos, i):
@@ -66,13 +70,12 @@ def tensor_clips(
 )->Clips:
     "Clips that are in memory."
     if videos.ndim != 5:
-        raise ValueError(
-            f'videos are n t c h w (5 axes), not {tuple(videos.shape)}')
+        raise ValueError(f'videos are n t c h w (5 axes), not {tuple(videos.shape)}')
     n = len(videos)
     labels = torch.full((n,), -1) if labels is None else torch.as_tensor(labels)
     facts = dict(data=data, listing=fingerprint(videos, 12), stride=1) | facts
-    return Clips(partial(_nth, videos), [*range(n)], labels, facts,
-        [f'{i:05d}' for i in range(n)])
+    names = [f'{i:05d}' for i in range(n)]
+    return Clips(partial(_nth, videos), [*range(n)], labels, facts, names)
 
 # %% ../nbs/library/clips.ipynb #76917147
 def digit_clips(
@@ -90,22 +93,21 @@ def digit_clips(
     return tensor_clips(found.videos, found.labels, 'digits', split=split,
         seed=seed)
 
-# %% ../nbs/library/clips.ipynb #f9f6b1fd
-def _read_npy(
-    path:Path, # uint8 t 3 h w
-    frames:int, # In a clip
-    interval:int, # From one to the next
-    at:float, # Where the window lies
-    fps:float=None, # None: an array has no rate
-)->torch.Tensor: # uint8 t 3 h w
-    "A clip out of an .npy file, which holds exactly what was made."
-    if fps: raise BadVideo(path, 'an array has no frame rate: leave fps out')
+# %% ../nbs/library/clips.ipynb #b4c09027
+def _open_npy(path): # uint8 t 3 h w, still on disk
+    "An array of frames; BadVideo for anything else."
     try: video = np.load(path, mmap_mode='r', allow_pickle=False)
     except (ValueError, OSError, EOFError) as e:
         raise BadVideo(path, 'no array of numbers that NumPy reads') from e
-    if video.dtype != np.uint8 or video.ndim != 4 or video.shape[1] != 3:
-        raise BadVideo(path,
-            f'{video.dtype} {video.shape}, should be uint8 t 3 h w')
+    if video.dtype == np.uint8 and video.ndim == 4 and video.shape[1] == 3:
+        return video
+    raise BadVideo(path, f'{video.dtype} {video.shape}, should be uint8 t 3 h w')
+
+# %% ../nbs/library/clips.ipynb #f9f6b1fd
+def _read_npy(path, frames, interval, at, fps=None): # uint8 t 3 h w
+    "A clip out of an .npy file, which holds exactly what was made."
+    if fps: raise BadVideo(path, 'an array has no frame rate: leave fps out')
+    video = _open_npy(path)
     try: index = frame_indices(len(video), frames, interval, at)
     except ValueError as e: raise BadVideo(path, str(e)) from None
     return torch.from_numpy(np.array(video[index]))
@@ -124,12 +126,15 @@ def _read_window(
     i, path = item
     read = _read_npy if Path(path).suffix == '.npy' else read_clip
     video = read(path, frames, interval, chances(seed, i)[0], fps)
-    side = min(video.shape[-2:])
-    if same and side != resolution:
-        raise BadVideo(path,
-            f'its short side is {side} pixels, that of the first file '
-            f'{resolution}: resolution (--resolution) makes all of one size')
+    if same: _check_side(path, min(video.shape[-2:]), resolution)
     return fit_frames(video, resolution)
+
+# %% ../nbs/library/clips.ipynb #088d68cb
+def _check_side(path, side, first):
+    "BadVideo unless a file is as large as the first."
+    if side == first: return
+    raise BadVideo(path, f'its short side is {side} pixels, that of the first file '
+        f'{first}: resolution (--resolution) makes all of one size')
 
 # %% ../nbs/library/clips.ipynb #995ad1e7
 _crop = 'short side bilinear antialias, centre square'
@@ -150,6 +155,12 @@ def decoded_by()->str:
     d = decoder()
     return f"PyAV {d['av']} (FFmpeg {d['ffmpeg']}), Pillow {d['pillow']}"
 
+# %% ../nbs/library/clips.ipynb #b489ae6d
+def _name_of(path, root):
+    "A file's name below its folder; elsewhere, its path."
+    path = Path(path)
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
 # %% ../nbs/library/clips.ipynb #d40d5ef9
 def file_clips(
     paths:list, # Files, or folders of frames
@@ -164,16 +175,13 @@ def file_clips(
     **facts, # data, split
 )->Clips:
     "Clips of files, one of each."
-    same, resolution = resolution is None, resolution or _native_side(paths)
-    names = [Path(p).relative_to(root).as_posix() if Path(p).is_relative_to(root)
-        else str(p) for p in paths]
+    rate = dict(fps=fps) if fps else {}
     facts = dict(data=Path(root).resolve().name, split=None) | facts
     facts |= dict(stride=interval, crop=_crop, seed=seed, decoder=decoded_by())
-    rate = dict(fps=fps) if fps else {}
-    read = partial(_read_window, frames=frames, interval=interval,
-        resolution=resolution, seed=seed, same=same, **rate)
-    return Clips(read, [*enumerate(map(str, paths))], labels, facts | rate, names,
-        str(root))
+    read = partial(_read_window, frames=frames, interval=interval, seed=seed,
+        resolution=resolution or _native_side(paths), same=resolution is None, **rate)
+    return Clips(read, [*enumerate(map(str, paths))], labels, facts | rate,
+        [_name_of(p, root) for p in paths], str(root))
 
 # %% ../nbs/library/clips.ipynb #bc43a9b4
 def _find_videos(
@@ -186,14 +194,18 @@ def _find_videos(
     top = datasets.split_folder(folder, split) if split else folder
     paths = (datasets.walk(top, video_suffixes | {'.npy'})[0]
         or datasets.list_frames(top, 'train', 1).paths)
+    _check_found(folder, top, paths)
+    return paths, top
+
+# %% ../nbs/library/clips.ipynb #8047dd0b
+def _check_found(folder, top, paths):
+    "ValueError if there is no video, or only loose images."
     if not paths:
         raise ValueError(f'{folder} holds no video: '
             f'{", ".join(sorted(video_suffixes))}, .npy or folders of images')
     if top in paths:
-        raise ValueError(
-            f'the images in {top} would be the frames of one video: give every '
-            'video a folder of its own')
-    return paths, top
+        raise ValueError(f'the images in {top} would be the frames of one video: '
+            'give every video a folder of its own')
 
 # %% ../nbs/library/clips.ipynb #64dfb019
 def _folder_labels(
@@ -218,12 +230,10 @@ def _parse_manifest(
             f'{path} is damaged ({e}): sample_to with the same options makes it '
             'again; or delete it, and the videos are read as any others') from None
     if not isinstance(made, dict) or 'files' not in made: return {}
-    if (not isinstance(made['files'], dict) or not isinstance(made.get('frames'),
-            int)):
-        raise ValueError(
-            f'{path} is not one that sample_to wrote: it needs files (name to '
-            'class) and frames')
-    return made
+    if isinstance(made['files'], dict) and isinstance(made.get('frames'), int):
+        return made
+    raise ValueError(f'{path} is not one that sample_to wrote: it needs files (name '
+        'to class) and frames')
 
 # %% ../nbs/library/clips.ipynb #65d7b2f2
 def _read_manifest(
@@ -240,6 +250,16 @@ def _read_manifest(
             f'e.g. {missing[0]}: sample_to with the same options makes them')
     return made
 
+# %% ../nbs/library/clips.ipynb #101e0ec4
+def _made_clips(folder, made, frames, resolution, seed):
+    "The videos of a folder with a manifest, as it lists them."
+    files = made.pop('files')
+    labels = torch.tensor([c if isinstance(c, int) else -1 for c in files.values()])
+    clips = file_clips([folder/f for f in files], labels, folder,
+        frames or made['frames'], 1, resolution, seed)
+    kind = Path(next(iter(files))).suffix[1:]
+    return replace(clips, made=made | dict(format=kind))
+
 # %% ../nbs/library/clips.ipynb #0d72a645
 def folder_clips(
     folder:str|Path, # Of videos
@@ -254,17 +274,11 @@ def folder_clips(
     "Any folder of videos."
     folder = Path(folder)
     made = _read_manifest(folder) if folder.is_dir() else {}
-    if not made:
-        paths, top = _find_videos(folder, split)
-        if frames != 1: datasets.check_rates(paths, fps, str(folder))
-        return file_clips(paths, _folder_labels(paths, top), folder, frames or 16,
-            interval, resolution, seed, fps, split=split)
-    files = made.pop('files')
-    labels = torch.tensor([c if isinstance(c, int) else -1 for c in files.values()])
-    clips = file_clips([folder/f for f in files], labels, folder,
-        frames or made['frames'], 1, resolution, seed)
-    kind = Path(next(iter(files))).suffix[1:]
-    return replace(clips, made=made | dict(format=kind))
+    if made: return _made_clips(folder, made, frames, resolution, seed)
+    paths, top = _find_videos(folder, split)
+    if frames != 1: datasets.check_rates(paths, fps, str(folder))
+    return file_clips(paths, _folder_labels(paths, top), folder, frames or 16,
+        interval, resolution, seed, fps, split=split)
 
 # %% ../nbs/library/clips.ipynb #93acccaf
 def class_counts(
@@ -278,6 +292,15 @@ def class_counts(
     counts[order[:n - int(counts.sum())]] += 1
     return counts
 
+# %% ../nbs/library/clips.ipynb #acae8d41
+def _check_choice(n, there, how):
+    "ValueError if clips cannot be chosen so."
+    if how not in ('proportional', 'first'):
+        raise ValueError(f"clips are chosen 'proportional' or 'first', not {how!r}")
+    if not 1 <= n <= there:
+        raise ValueError(f'{n:,} clips are asked for, there are {there:,}: say '
+            f'n={there} or less')
+
 # %% ../nbs/library/clips.ipynb #58bf093e
 def chosen(
     labels:torch.Tensor, # int64 N, -1: unlabelled
@@ -287,12 +310,7 @@ def chosen(
     seed:int=0, # Of the draw
 )->torch.Tensor: # int64 n, which ones, in an order that mixes the classes
     "Which clips to take; ValueError if there are fewer."
-    if how not in ('proportional', 'first'):
-        raise ValueError(f"clips are chosen 'proportional' or 'first', not {how!r}")
-    if not 1 <= n <= len(labels):
-        raise ValueError(
-            f'{n:,} clips are asked for, there are {len(labels):,}: say '
-            f'n={len(labels)} or less')
+    _check_choice(n, len(labels), how)
     if how == 'first': return torch.arange(n)
     g, groups = torch.Generator().manual_seed(seed), labels - labels.min()
     picked = []
@@ -331,11 +349,11 @@ def ucf101_clips(
     split:str='test', # The papers' protocol asks for the test split
 )->Clips: # Its .labels are the classes to generate
     "The real set of UCF-101 (Align4Gen, App. A)."
-    if variant not in ('align4gen', 'stylegan-v'):
-        raise ValueError(f"variant is 'align4gen' or 'stylegan-v', not {variant!r}")
+    ways = {'align4gen': 'proportional', 'stylegan-v': 'first'}
+    if variant not in ways:
+        raise ValueError(f"variant is {' or '.join(ways)}, not {variant!r}")
     clips = dataset_clips('ucf101', root, split, frames, interval, resolution, seed)
-    return clips.choose(n, 'proportional' if variant == 'align4gen' else 'first',
-        seed)
+    return clips.choose(n, ways[variant], seed)
 
 # %% ../nbs/library/clips.ipynb #bcbbd12b
 def at_least_one(
@@ -361,6 +379,15 @@ def _in_memory(
         return file_clips(what.paths, what.labels, Path(root), what.frames,
             what.interval, what.resolution, what.seed, what.fps, data=what.title)
 
+# %% ../nbs/library/clips.ipynb #0e27223c
+def _on_disk(what, **given):
+    "Clips of a data set, 'NAME:FOLDER', or of a folder; None: as usual there."
+    given = {k: v for k, v in given.items() if v is not None}
+    name, _, root = str(what).partition(':')
+    if name in datasets.data_sets and root:
+        return dataset_clips(name, root, **given)
+    return folder_clips(what, **given)
+
 # %% ../nbs/library/clips.ipynb #626d3b5c
 def load_clips(
     # Clips, a tensor, a data set of datasets, MovingDigits; 'digits',
@@ -381,19 +408,14 @@ def load_clips(
     "Clips from anything that holds some; ValueError names what is wrong."
     at_least_one(n=n, frames=frames, interval=interval, resolution=resolution)
     found = _in_memory(what)
-    if found is not None: return found.choose(n, how, seed)
-    given = dict(split=split, frames=frames, interval=interval,
-        resolution=resolution, fps=fps or None)
-    given = {k: v for k, v in given.items() if v is not None}
-    name, _, root = str(what).partition(':')
-    if name == 'digits' and not root:
-        return digit_clips(split or 'test',
-            n or 2048,
-            size=resolution or 16,
-            frames=frames or 6, seed=seed)
-    if name in datasets.data_sets and root:
-        return dataset_clips(name, root, seed=seed, **given).choose(n, how, seed)
-    return folder_clips(what, seed=seed, **given).choose(n, how, seed)
+    if found is None and str(what) == 'digits':
+        return digit_clips(split or 'test', n or 2048, resolution or 16, frames or 6,
+            seed)
+    if found is None:
+        given = dict(split=split, frames=frames, interval=interval, fps=fps or None,
+            resolution=resolution)
+        found = _on_disk(what, seed=seed, **given)
+    return found.choose(n, how, seed)
 
 # %% ../nbs/library/clips.ipynb #dd4f53e8
 def _file_state(
@@ -472,6 +494,11 @@ def _good(
         if items[k][2] is None
         and (not pairs or pairs[k][2] is None)]
 
+# %% ../nbs/library/clips.ipynb #2a7594b2
+def _stack(items, good):
+    "The good videos of a batch; None if there are none."
+    return torch.stack([items[k][1] for k in good]) if items and good else None
+
 # %% ../nbs/library/clips.ipynb #360b87f0
 def clip_batches(
     clips:Clips, # What to go through
@@ -483,14 +510,13 @@ def clip_batches(
     "This process's part of the clips, in batches."
     from torch.utils.data import DataLoader
     blocks = [*torch.arange(len(clips)).split(batch)][place[0]::place[1]]
-    loaders = [iter(DataLoader(c, batch_sampler=[b.tolist() for b in blocks],
-        num_workers=workers, collate_fn=_as_list))
-        for c in (clips, other) if c is not None]
+    options = dict(batch_sampler=[b.tolist() for b in blocks], num_workers=workers,
+        collate_fn=_as_list)
+    loaders = [DataLoader(c, **options) for c in (clips, other) if c is not None]
     for items, *more in zip(*loaders):
         pairs = more[0] if more else []
         good = _good(items, pairs)
         index = torch.tensor([items[k][0] for k in good], dtype=torch.long)
-        def stack(p): return torch.stack([p[k][1] for k in good]) if good else None
-        yield dict(video=stack(items), labels=clips.labels[index], index=index,
+        yield dict(video=_stack(items, good), labels=clips.labels[index], index=index,
             bad=[x[2] for x in (*items, *pairs) if x[2]],
-            reference=stack(pairs) if pairs else None)
+            reference=_stack(pairs, good))

@@ -8,7 +8,7 @@ __all__ = ['data_sets', 'fit_frames', 'ClipDataset', 'BadFiles', 'check_ucf101',
 # %% ../nbs/library/datasets.ipynb #2687e9c1
 import csv, os, re, unicodedata, warnings
 import numpy as np, torch, torch.nn.functional as F
-from collections import namedtuple
+from collections import Counter, namedtuple
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,8 +101,8 @@ class ClipDataset(torch.utils.data.Dataset):
         self.flip, self.seed, self.title, self.root = bool(flip), seed, title, root
         self.fps = fps or None
         self.paths, self.classes = [Path(p) for p in paths], [*classes]
-        self.left_out, self.labels = ([*left_out], _numbers(names, classes,
-            len(paths)))
+        self.labels = _numbers(names, classes, len(paths))
+        self.left_out = [*left_out]
     @property
     def num_classes(self): return len(self.classes) or None
     def __len__(self): return len(self.paths)
@@ -225,24 +225,34 @@ def split_of(
     "Which split a name speaks of."
     return _name_and_split(name)[1]
 
+# %% ../nbs/library/datasets.ipynb #d0b6856f
+def _splits_of(names):
+    "The split of each of all the folders; none if they are not splits."
+    found = [_name_and_split(n) for n in names]
+    befores, splits = {b for b, _ in found}, [s for _, s in found]
+    if None in splits or len(befores) != 1: return []
+    # one folder such as freight_train is a class
+    return [] if befores != {''} and len(splits) < 2 else splits
+
 # %% ../nbs/library/datasets.ipynb #cc24c07d
 def split_folders(
     root:Path, # Of the data set
 )->dict: # Split to folder; empty if the folders are no splits
     "The folders train, test, val at the top, if there are no others."
     if not root.is_dir(): raise ValueError(f'{root} is not a folder')
-    folders = [p for p in sorted(root.iterdir())
-        if p.is_dir() and p.name[0] != '.']
-    found = [_name_and_split(p.name) for p in folders]
-    befores = {b for b, _ in found}
-    splits = [s for _, s in found]
-    if None in splits or len(befores) != 1: return {}
-    # one folder such as freight_train is a class
-    if befores != {''} and len(splits) < 2: return {}
+    folders = [p for p in sorted(root.iterdir()) if p.is_dir() and p.name[0] != '.']
+    splits = _splits_of([p.name for p in folders])
     if len({*splits}) < len(splits):
         names = ', '.join(p.name for p in folders)
         raise ValueError(f'{root} has two folders for one split: {names}')
     return dict(zip(splits, folders))
+
+# %% ../nbs/library/datasets.ipynb #aca306e9
+def _check_split(split): # 'train', 'val' or 'test'
+    "ValueError if a word names no split."
+    wanted = split_of(split)
+    if wanted: return wanted
+    raise ValueError(f"split is 'train', 'val' or 'test', not {split!r}")
 
 # %% ../nbs/library/datasets.ipynb #2f5c5196
 def split_folder(
@@ -250,17 +260,13 @@ def split_folder(
     split:str, # 'train', 'val' or 'test'
 )->Path: # The folder of that split: root itself for 'train' when there are no such folders
     "Where the clips of a split lie; ValueError if there is no such split."
-    found, wanted = split_folders(root), split_of(split)
-    if wanted is None:
-        raise ValueError(f"split is 'train', 'val' or 'test', not {split!r}")
+    found, wanted = split_folders(root), _check_split(split)
     if found and wanted not in found:
         raise ValueError(
             f"{root} has folders for {', '.join(found)}, none for {split!r}")
-    if not found and wanted != 'train':
-        raise ValueError(
-            f"{root} has no folder for {split!r}: without such folders everything "
-            "is 'train'")
-    return found.get(wanted, root)
+    if found or wanted == 'train': return found.get(wanted, root)
+    raise ValueError(f"{root} has no folder for {split!r}: without such folders "
+        "everything is 'train'")
 
 # %% ../nbs/library/datasets.ipynb #83494e57
 def _all_files(folder):
@@ -281,14 +287,12 @@ def walk(
     suffixes:set, # Of the files wanted, small letters
 )->tuple: # (paths sorted by number, left out: (path, reason) of all other files)
     "All files of a kind below a folder."
-    good, other = [], []
-    for p in _all_files(folder):
-        (good if p.suffix.lower() in suffixes else other).append(p)
-    clips = {p.with_suffix('') for p in good}
-    stray = [p for p in sorted(other) if not _is_caption(p, clips)]
-    return sorted(good, key=by_number), [(str(p),
-        'not of a known kind, by its name')
-        for p in stray]
+    files = [*_all_files(folder)]
+    good = [p for p in files if p.suffix.lower() in suffixes]
+    clips, why = {p.with_suffix('') for p in good}, 'not of a known kind, by its name'
+    stray = [(str(p), why) for p in sorted({*files} - {*good})
+        if not _is_caption(p, clips)]
+    return sorted(good, key=by_number), stray
 
 # %% ../nbs/library/datasets.ipynb #1bf7d532
 # what FFmpeg opens; Pillow opens the others
@@ -353,13 +357,11 @@ def list_frames(
     paths, _ = walk(folder, video_suffixes)
     images, _ = walk(folder, image_suffixes)
     _, left_out = walk(folder, video_suffixes | image_suffixes)
-    counts = {}
-    for p in images: counts[p.parent] = counts.get(p.parent, 0) + 1
-    left_out += [(str(p),
-        f'too short: {n} of the {frames} frames that a clip needs')
-        for p, n in counts.items() if n < frames]
-    long = [p for p, n in counts.items() if n >= frames]
-    return Listing(sorted([*paths, *long], key=by_number), left_out=left_out)
+    for p, n in Counter(p.parent for p in images).items():
+        if n >= frames: paths.append(p)
+        else: left_out.append((str(p),
+            f'too short: {n} of the {frames} frames that a clip needs'))
+    return Listing(sorted(paths, key=by_number), left_out=left_out)
 
 # %% ../nbs/library/datasets.ipynb #e41aab4a
 ucf101_counts = dict(train=9537, test=3783)
@@ -375,11 +377,9 @@ def ucf101_lists(
         if found:
             lines = found[0].read_text(encoding='utf-8').splitlines()
             lists[split] = [line.split()[0] for line in lines if line.strip()]
-    if not lists:
-        raise ValueError(
-            f'{root} holds neither trainlist01.txt nor '
-            'ucfTrainTestlist/trainlist01.txt: unpack UCF101TrainTestSplits there')
-    return lists
+    if lists: return lists
+    raise ValueError(f'{root} holds neither trainlist01.txt nor '
+        'ucfTrainTestlist/trainlist01.txt: unpack UCF101TrainTestSplits there')
 
 # %% ../nbs/library/datasets.ipynb #a74dbc71
 def list_ucf101(
@@ -395,11 +395,11 @@ def list_ucf101(
             f"UCF-101: {root} has lists for {', '.join(lists)}, none for {split!r}")
     home = root/'UCF-101' if (root/'UCF-101').is_dir() else root
     there = {n: (home/n).is_file() for n in lists[split]}
-    names = [n for n, ok in there.items() if ok]
-    classes = sorted({n.split('/')[0] for names in lists.values() for n in names})
-    return Listing([home/n for n in names],
-        [n.split('/')[0] for n in names],
-        classes, [(str(home/n), 'missing') for n, ok in there.items() if not ok])
+    names = [n for n in there if there[n]]
+    missing = [(str(home/n), 'missing') for n in there if not there[n]]
+    classes = sorted({n.split('/')[0] for every in lists.values() for n in every})
+    return Listing([home/n for n in names], [n.split('/')[0] for n in names], classes,
+        missing)
 
 # %% ../nbs/library/datasets.ipynb #5f9ad6a0
 def _count_split(root, split, names):
@@ -407,17 +407,18 @@ def _count_split(root, split, names):
     got, official = list_ucf101(root, split, 16), ucf101_counts[split]
     count = dict(listed=len(names), official=official, found=len(got.paths),
         missing=len(got.left_out), classes=len(got.classes))
-    wrong = []
-    if got.left_out:
-        wrong.append(
-            f'{split}: {len(got.left_out):,} of {len(names):,} listed videos '
-            f'are missing, the first {got.left_out[0][0]}')
-    if len(names) != official:
-        wrong.append(f'{split}: the list names {len(names):,} videos, official are '
-            f'{official:,}')
-    if len(got.classes) != 101:
-        wrong.append(f'{split}: {len(got.classes)} classes, official are 101')
-    return count, wrong
+    return count, [f'{split}: {w}' for w in _what_differs(count, got.left_out)]
+
+# %% ../nbs/library/datasets.ipynb #810818ab
+def _what_differs(count, missing):
+    "In words, from the official counts."
+    if missing:
+        yield (f"{len(missing):,} of {count['listed']:,} listed videos are missing, "
+            f'the first {missing[0][0]}')
+    if count['listed'] != count['official']:
+        yield (f"the list names {count['listed']:,} videos, official are "
+            f"{count['official']:,}")
+    if count['classes'] != 101: yield f"{count['classes']} classes, official are 101"
 
 # %% ../nbs/library/datasets.ipynb #013768bc
 def check_ucf101(
@@ -467,6 +468,15 @@ def _kinetics_file(row, base, files):
     stem = f"{row['youtube_id']}_{start:06d}_{end:06d}"
     return files.get(stem, base/f'{stem}.mp4')
 
+# %% ../nbs/library/datasets.ipynb #6f14abaa
+def _labelled_files(root, rows, split):
+    "(where the video should lie, its label or '') of each row of a split."
+    base, files = root.parent if root.is_file() else root, {}
+    if any('path' not in r for r, _ in rows):
+        files = {p.stem: p for p in walk(base, video_suffixes)[0]}
+    return [(_kinetics_file(r, base, files), r.get('label') or '')
+        for r, s in rows if s in (None, split)]
+
 # %% ../nbs/library/datasets.ipynb #59db7606
 def list_kinetics(
     root:Path, # A CSV file, or a folder with CSV files; the videos lie below
@@ -474,20 +484,14 @@ def list_kinetics(
     frames:int, # In a clip
 )->Listing:
     "Videos by CSV; one that is listed but missing is left out."
-    base, rows = root.parent if root.is_file() else root, kinetics_rows(root)
-    wanted, files = split_of(split), {}
-    if wanted is None:
-        raise ValueError(f"split is 'train', 'val' or 'test', not {split!r}")
-    if any('path' not in r for r, _ in rows):
-        files = {p.stem: p for p in walk(base, video_suffixes)[0]}
-    mine = [(_kinetics_file(r, base, files), r.get('label') or '')
-        for r, s in rows if s in (None, wanted)]
-    good = [(p, c) for p, c in mine if p.is_file()]
-    paths, names = [p for p, _ in good], {c for _, c in good}
+    rows, wanted = kinetics_rows(root), _check_split(split)
+    mine = _labelled_files(root, rows, wanted)
     left_out = [(str(p), 'missing') for p, _ in mine if not p.is_file()]
+    good = [(p, c) for p, c in mine if p.is_file()]
+    paths, names = [p for p, _ in good], [c for _, c in good]
     if not all(names): return Listing(paths, left_out=left_out)
     classes = sorted({r['label'] for r, _ in rows if r.get('label')})
-    return Listing(paths, [c for _, c in good], classes, left_out)
+    return Listing(paths, names, classes, left_out)
 
 # %% ../nbs/library/datasets.ipynb #72b6138a
 data_sets = Registry('data set')
@@ -523,6 +527,14 @@ def look(
         except (BadVideo, OSError, ValueError): continue
     return found
 
+# %% ../nbs/library/datasets.ipynb #6545ed09
+def _mixed_rates(found):
+    "The slowest and the fastest, in words, if they differ by more than 1.5 times."
+    rates = {r: Path(p).name for p, (r, _) in found.items() if r}
+    if not rates or max(rates) <= 1.5*min(rates): return ''
+    return ' to '.join(f'{r:.3g} frames a second ({rates[r]})'
+        for r in (min(rates), max(rates)))
+
 # %% ../nbs/library/datasets.ipynb #e14d8d12
 def check_rates(
     paths:list, # Files, or folders of frames
@@ -534,12 +546,9 @@ def check_rates(
         raise ValueError(f'fps={fps:g}: {title} has folders of frames, which do not '
             'say how many a second they have: leave fps out')
     found = look(paths)
-    rates = {r: p for p, (r, _) in found.items() if r}
-    if not fps and rates and max(rates) > 1.5*min(rates):
-        low, high = ((f'{r:.3g} frames a second ({Path(rates[r]).name})')
-            for r in (min(rates), max(rates)))
-        warnings.warn(f'{title}: rates differ, from {low} to {high}, so one interval '
-            'means several times: give fps', stacklevel=4)
+    if not fps and (mixed := _mixed_rates(found)):
+        warnings.warn(f'{title}: rates differ, from {mixed}, so one interval means '
+            'several times: give fps', stacklevel=4)
     hdr = [p for p, (_, h) in found.items() if h]
     if hdr:
         warnings.warn(f'{title}: {len(hdr)} of {len(found)} files looked at are HDR '

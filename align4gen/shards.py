@@ -50,20 +50,25 @@ def checksum(
         while piece := f.read(1 << 20): crc = zlib.crc32(piece, crc)
     return crc
 
+# %% ../nbs/library/shards.ipynb #f858b6e0
+def _cards(path):
+    "The card of each sample in a tar, and where its tensors lie."
+    found = []
+    with tarfile.open(path, 'r:') as tar:
+        for m in tar:
+            # the card comes first
+            if m.name.endswith('.json'):
+                found.append(json.loads(tar.extractfile(m).read()))
+            else: found[-1] |= dict(offset=m.offset_data, length=m.size)
+    return found
+
 # %% ../nbs/library/shards.ipynb #e3401d28
 def shard_index(
     path:Path, # A tar from write_shard
 )->dict: # name, size, crc32 of the shard; per sample, as lists: index, draw, label, offset, length
     "Where in the tar each sample's tensors lie, so that one `seek` finds them."
-    rows = dict(index=[], draw=[], label=[], offset=[], length=[])
-    with tarfile.open(path, 'r:') as tar:
-        for m in tar:
-            # the card comes first
-            if m.name.endswith('.json'):
-                card = json.loads(tar.extractfile(m).read())
-            else:
-                card |= dict(offset=m.offset_data, length=m.size)
-                for k, v in card.items(): rows[k].append(v)
+    names = 'index', 'draw', 'label', 'offset', 'length'
+    rows = {k: [card[k] for card in _cards(path)] for k in names}
     return dict(name=path.name, size=path.stat().st_size, crc32=checksum(path),
         **rows)
 
@@ -90,6 +95,15 @@ def _read_header(f, offset, length, shard):
         *v['data_offsets'])
         for k, v in header.items()}
 
+# %% ../nbs/library/shards.ipynb #0c3c37cd
+def _whole_header(f, offset, length, shard):
+    "The header; ValueError names the shard if it is damaged."
+    broken = KeyError, TypeError, AttributeError, UnicodeDecodeError, ValueError
+    try: return _read_header(f, offset, length, shard)
+    except broken as e:
+        raise ValueError(f'{shard}: damaged at byte {offset:,} ({e}): delete it and '
+            'run align4gen_cache again, or fetch it again') from None
+
 # %% ../nbs/library/shards.ipynb #c2b90558
 def read_tensors(
     path:Path, # A shard
@@ -98,19 +112,14 @@ def read_tensors(
     wanted:callable=None, # Name -> bool; None: all
 )->dict: # Name -> tensor
     "Some tensors of one sample; ValueError names the shard if it is damaged."
-    broken = KeyError, TypeError, AttributeError, UnicodeDecodeError, ValueError
+    found = {}
     with open(path, 'rb', buffering=0) as f:
-        try: start, places = _read_header(f, offset, length, path)
-        except broken as e:
-            raise ValueError(
-                f'{path}: damaged at byte {offset:,} ({e}): delete it and run '
-                'align4gen_cache again, or fetch it again') from None
-        found = {}
+        start, places = _whole_header(f, offset, length, path)
         for k, (dtype, shape, a, b) in places.items():
             if wanted is not None and not wanted(k): continue
             data = _read_exactly(f, start + a, b - a, path)
             found[k] = torch.frombuffer(data, dtype=dtype).reshape(shape)
-        return found
+    return found
 
 # %% ../nbs/library/shards.ipynb #3eb717f4
 def _check_shard(path, size):
@@ -123,18 +132,22 @@ def _check_shard(path, size):
             f'{path} is damaged: {path.stat().st_size:,} bytes, the index '
             f'says {size:,}. Run align4gen_cache again, it makes only this shard')
 
+# %% ../nbs/library/shards.ipynb #2abc060c
+def _check_folder(folder):
+    "FileNotFoundError if a JSON file is missing; it says why."
+    whys = {'manifest.json': 'it is not a cache; align4gen_cache makes one',
+        'index.json': 'no cache was finished there, run align4gen_cache again to go on'}
+    for name, why in whys.items():
+        if not (folder/name).is_file():
+            raise FileNotFoundError(f'{folder} has no {name}: {why}')
+
 # %% ../nbs/library/shards.ipynb #a92e36f4
 def read_index(
     folder:Path, # Of the cache
 )->tuple: # (manifest, index)
     """The two JSON files; errors say what is missing, and name a shard of the
     wrong length."""
-    for name in ('manifest.json', 'index.json'):
-        if (folder/name).is_file(): continue
-        why = 'it is not a cache; align4gen_cache makes one'
-        if (folder/'manifest.json').is_file():
-            why = 'no cache was finished there, run align4gen_cache again to go on'
-        raise FileNotFoundError(f'{folder} has no {name}: {why}')
+    _check_folder(folder)
     manifest = read_json(folder/'manifest.json', ('vae', 'teachers', 'data'))
     index = read_json(folder/'index.json', ('shards', 'samples', 'bad'))
     for s in index['shards']: _check_shard(folder/Path(s['name']).name, s['size'])
@@ -148,14 +161,13 @@ def verify(
     """Read every byte of every shard; ValueError names the first one that has
     changed."""
     from tqdm.auto import tqdm
-    _, index = read_index(Path(folder))
-    for s in tqdm(index['shards'], unit='shard', desc='verify', leave=False,
-            disable=not progress):
-        if checksum(Path(folder)/s['name']) != s['crc32']:
-            raise ValueError(
-                f"{Path(folder)/s['name']} is damaged: its checksum is not the "
-                "index's. Delete it and run align4gen_cache again")
-    return sum(s['size'] for s in index['shards'])
+    shards = read_index(Path(folder))[1]['shards']
+    for s in tqdm(shards, 'verify', unit='shard', leave=False, disable=not progress):
+        path = Path(folder)/s['name']
+        if checksum(path) != s['crc32']:
+            raise ValueError(f"{path} is damaged: its checksum is not the index's. "
+                'Delete it and run align4gen_cache again')
+    return sum(s['size'] for s in shards)
 
 # %% ../nbs/library/shards.ipynb #a42f47ca
 def shard_url(
@@ -204,6 +216,14 @@ def fetch_file(
     except (OSError, ValueError, AssertionError) as e:
         raise OSError(f'could not fetch {address}: {e}') from None
 
+# %% ../nbs/library/shards.ipynb #619f90bc
+def _is_here(path, size): return path.is_file() and path.stat().st_size == size
+
+def _usual_copy(url): # Folder
+    "Where a copy goes if nothing is said."
+    name = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return Path.home()/'.cache/align4gen'/name
+
 # %% ../nbs/library/shards.ipynb #0c773317
 def fetch_cache(
     url:str, # See shard_url
@@ -212,16 +232,15 @@ def fetch_cache(
 )->Path: # The local folder
     "Copy a cache from a URL; shards that are here already are kept."
     from tqdm.auto import tqdm
-    name = hashlib.sha256(url.encode()).hexdigest()[:16]
-    local = Path(local or Path.home()/'.cache/align4gen'/name)
+    local = Path(local or _usual_copy(url))
     local.mkdir(parents=True, exist_ok=True)
     for name in ('manifest.json', 'index.json'): fetch_file(url, local/name)
-    shards = json.loads((local/'index.json').read_text())['shards']
-    def here(path, size): return path.is_file() and path.stat().st_size == size
-    todo = [s for s in shards if not here(local/Path(s['name']).name, s['size'])]
-    with tqdm(total=sum(s['size'] for s in todo), unit='B', unit_scale=True,
+    shards = {local/Path(s['name']).name: s
+        for s in read_json(local/'index.json', ('shards',))['shards']}
+    todo = {p: s for p, s in shards.items() if not _is_here(p, s['size'])}
+    with tqdm(total=sum(s['size'] for s in todo.values()), unit='B', unit_scale=True,
             desc='download', disable=not progress or not todo) as bar:
-        for s in todo:
-            fetch_file(url, local/Path(s['name']).name, s['size'], s['crc32'])
+        for path, s in todo.items():
+            fetch_file(url, path, s['size'], s['crc32'])
             bar.update(s['size'])
     return local

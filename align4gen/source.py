@@ -247,6 +247,13 @@ def _flips(config):
     usual = getattr(datasets.data_sets.find(config.data), 'flips', None)
     return config.flip if None not in (usual, config.flip) else usual
 
+# %% ../nbs/library/source.ipynb #f6da86bc
+def _own_fields(c):
+    "What matters for drawn clips alone, and for files alone."
+    if c.data == 'digits':
+        return dict(background=c.background, density=getattr(c, 'density', None))
+    return dict(interval=c.interval, fps=c.fps if c.frames > 1 else None)
+
 # %% ../nbs/library/source.ipynb #8c8b8aa4
 def open_cache(
     config:TrainConfig, # The run; its cache is a folder or a URL
@@ -254,13 +261,10 @@ def open_cache(
     grid:tuple|None=None,
 ): # A data set of cached latents and features
     "The cached clips that a config names; ValueError if they are others."
-    c, names, drawn = config, teacher_names(config), config.data == 'digits'
+    c, names = config, teacher_names(config)
     expect = dict(data=c.data, split='train', vae=c.vae, frames=c.frames,
-        resolution=c.resolution, interval=None if drawn else c.interval,
-        background=c.background if drawn else None, flip=_flips(c),
-        fps=None if drawn or c.frames == 1 else c.fps,
-        density=getattr(c, 'density', None) if drawn else None,
-        grid=list(grid) if names and grid else None)
+        resolution=c.resolution, flip=_flips(c), **_own_fields(c))
+    if names and grid: expect['grid'] = list(grid)
     return cache.CachedClips(c.cache, teachers=names, expect=expect)
 
 # %% ../nbs/library/source.ipynb #81072651

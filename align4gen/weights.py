@@ -127,6 +127,16 @@ def load_weights(
     if rename is not None: state = {rename(k): v for k, v in state.items()}
     return load_state(model, state, name, path)
 
+# %% ../nbs/library/weights.ipynb #31b90436
+def _open_checkpoint(path):
+    "What a checkpoint holds; ValueError if it is more than tensors and settings."
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e:
+        raise ValueError(f'{path}: not a whole checkpoint of plain tensors, and '
+            f'nothing in it was run ({type(e).__name__})') from None
+
 # %% ../nbs/library/weights.ipynb #77e7b316
 def to_safetensors(
     path:str|Path, # A PyTorch checkpoint: .pth, .pt, .bin
@@ -135,12 +145,7 @@ def to_safetensors(
     """Copy the tensors of a checkpoint. Nothing in it is run: ValueError if it
     holds more than tensors and settings."""
     path = Path(path)
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            state = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e:
-        raise ValueError(f'{path}: not a whole checkpoint of plain tensors, and '
-            f'nothing in it was run ({type(e).__name__})') from None
+    state = _open_checkpoint(path)
     for key in ('model', 'state_dict'):
         state = state.get(key, state) if isinstance(state, dict) else {}
     tensors = {k: v.clone().contiguous() for k, v in state.items()
