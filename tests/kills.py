@@ -81,7 +81,7 @@ def _plain(path, keys):
         for k, v in load_file(path).items()}
 
 
-def same_folders(a, b, ignore=('timing.csv', 'tmp-*', '*/tmp-*', '*.tmp'),
+def same_folders(a, b, ignore=('timing.csv', 'tmp-*', '*/tmp-*', '*.tmp', '*.mp4'),
     keys=('out', 'seconds', 'machine', 'files', 'made', 'date')):
     "The same files with the same content; ignore: patterns of relative paths; keys: of JSON."
     def listed(folder):

@@ -25,7 +25,7 @@ def start(*args):
 
 def wait_for_row(path, rows, process):
     "Until log.csv has so many rows."
-    end = time.time() + 120
+    end = time.time() + 400
     while time.time() < end and process.poll() is None:
         if path.exists() and len(path.read_text().splitlines()) > rows: return
         time.sleep(.02)
