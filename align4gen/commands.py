@@ -12,18 +12,23 @@ from importlib.resources import files
 from pathlib import Path
 from .plugins import load_plugins, nearest, outside_plugins
 
+# %% ../nbs/library/commands.ipynb #91934f8a
+def _without_none(anno):
+    "(an annotation without its None, was there one); several types become str."
+    if typing.get_origin(anno) not in (types.UnionType, typing.Union):
+        return anno, False
+    parts = [a for a in typing.get_args(anno) if a is not type(None)]
+    none = len(parts) < len(typing.get_args(anno))
+    return parts[0] if len(parts) == 1 else str, none
+
 # %% ../nbs/library/commands.ipynb #49be8316
 def _kind(
     anno, # An annotation
     default, # Used when there is no annotation
-)->dict: # kind: 'int', 'float', 'yes', 'str', 'path' or 'list'; choices; none: may be None
+)->dict: # kind: int, float, yes, str, path or list; choices; none: may be None
     "What an annotation means on a command line."
     if anno is inspect.Parameter.empty: anno = type(default)
-    none = False
-    if isinstance(anno, types.UnionType) or typing.get_origin(anno) is typing.Union:
-        parts = [a for a in typing.get_args(anno) if a is not type(None)]
-        none = len(parts) < len(typing.get_args(anno))
-        anno = parts[0] if len(parts) == 1 else str
+    anno, none = _without_none(anno)
     more = dict(none=True) if none else {}
     if typing.get_origin(anno) is typing.Literal:
         more['choices'] = [*typing.get_args(anno)]
@@ -31,10 +36,11 @@ def _kind(
     kinds = {int: 'int', float: 'float', bool: 'yes', list: 'list', Path: 'path'}
     return dict(kind=kinds.get(typing.get_origin(anno) or anno, 'str'), **more)
 
-# %% ../nbs/library/commands.ipynb #57ab5692
+# %% ../nbs/library/commands.ipynb #9e44d6ff
 _yes = dict(yes=True, true=True, no=False, false=False) | {'1': True, '0': False}
 _words = dict(int='a whole number', float='a number', yes='yes or no')
 
+# %% ../nbs/library/commands.ipynb #57ab5692
 def _read(
     option:dict, # As in a command's options
     text:str, # What was typed
@@ -49,6 +55,14 @@ def _read(
         raise ValueError(
             f"--{option['name']} is {_words[kind]}, not {text!r}") from None
 
+# %% ../nbs/library/commands.ipynb #bb9cc016
+def _wrong_word(option, word, known):
+    "The error for a word that an option does not know."
+    near = nearest(str(word), known)
+    hint = f'did you mean {near!r}? ' if near else ''
+    words = ', '.join(str(k) for k in known if k != '')
+    return ValueError(f"--{option['name']} {word!r}: {hint}There are {words}")
+
 # %% ../nbs/library/commands.ipynb #c20e4a97
 def _check_word(
     option:dict, # With choices (all there are) or names (plugins may add to them)
@@ -58,12 +72,9 @@ def _check_word(
     known = option.get('choices') or option.get('names')
     if not known or value is None: return
     typed = [value] if option.get('choices') else str(value).split(',')
-    for word in (w.strip() if isinstance(w, str) else w for w in typed):
-        if word == '' or word in known: continue
-        near = nearest(str(word), known)
-        hint = f'did you mean {near!r}? ' if near else ''
-        raise ValueError(f"--{option['name']} {word!r}: {hint}There are "
-            f"{', '.join(str(k) for k in known if k != '')}")
+    for word in typed:
+        if isinstance(word, str): word = word.strip()
+        if word != '' and word not in known: raise _wrong_word(option, word, known)
 
 # %% ../nbs/library/commands.ipynb #7c43b517
 def _comments(
@@ -78,17 +89,21 @@ def _comments(
         found |= {k: v for k, v in docments(base).items() if v}
     return found
 
+# %% ../nbs/library/commands.ipynb #a870d615
+def _shown(default):
+    "A default as the help shows it."
+    if isinstance(default, bool): return 'yes' if default else ''
+    if isinstance(default, (int, float, list)): return default
+    return str(default or '')
+
 # %% ../nbs/library/commands.ipynb #f49b48a8
 def _one_option(name, anno, default, text, group=''):
     "An option as JSON keeps it."
     needed = default is inspect.Parameter.empty
     if needed: default = None
-    shown = (default if isinstance(default, (int, float, list)) else str(default
-        or ''))
-    if isinstance(default, bool): shown = 'yes' if default else ''
-    return dict(name=name, help=' '.join((text or '').split()), default=shown,
-        group=group, **_kind(anno, default), **(dict(needed=True) if needed
-        else {}))
+    option = dict(name=name, help=' '.join((text or '').split()),
+        default=_shown(default), group=group, **_kind(anno, default))
+    return option | dict(needed=True) if needed else option
 
 # %% ../nbs/library/commands.ipynb #e8db6eda
 def _signature_options(
@@ -117,25 +132,27 @@ def _config_options(
     text, usual, out = _comments(config), config(), []
     for f in dataclasses.fields(config):
         if not f.init: continue
-        base = _owner(config, f.name)
-        group = base.__dict__.get('title', '')
-        out.append(_one_option(f.name, f.type, getattr(usual, f.name),
-            text.get(f.name),
-            group))
+        group = _owner(config, f.name).__dict__.get('title', '')
+        default = getattr(usual, f.name)
+        out.append(_one_option(f.name, f.type, default, text.get(f.name), group))
     return out
 
-# %% ../nbs/library/commands.ipynb #6e54b8fb
-def _place(options, first, groups):
-    "Options in the order of the help: first, then group by group."
+# %% ../nbs/library/commands.ipynb #4839d75f
+def _set_groups(options, first, groups):
+    "Write into each option the title it stands under."
     where = {n: title for title, names in groups.items() for n in names}
     where |= dict.fromkeys(first, 'Most used')
     for o in options:
         o['group'] = where.get(o['name'], o['group'] or 'More')
         if o.get('positional'): o['group'] = ''
-    titles = ['Most used', *groups, *(o['group'] for o in options)]
-    order = {t: i
-        for i, t in enumerate(dict.fromkeys(t for t in titles
-        if t != 'More'))}
+
+# %% ../nbs/library/commands.ipynb #6e54b8fb
+def _place(options, first, groups):
+    "Options in the order of the help: first, then group by group."
+    _set_groups(options, first, groups)
+    titles = dict.fromkeys(['Most used', *groups, *(o['group'] for o in options)])
+    titles.pop('More', None)
+    order = {t: i for i, t in enumerate(titles)}
     rank = {n: i for i, n in enumerate(first)}
     return sorted(options, key=lambda o: (not o.get('positional'),
         order.get(o['group'], len(order)), rank.get(o['name'], len(rank))))
@@ -166,10 +183,20 @@ def _load_or_exit(name, plugins):
     try: return load_plugins(plugins) if plugins else []
     except (ValueError, OSError) as e: _one_line(name, e)
 
+# %% ../nbs/library/commands.ipynb #cfba6e55
+def _all_options(work, configs, names, joined):
+    "Options of a function, and of the configs behind its **overrides."
+    found = {o['name']: o for o in _signature_options(work)}
+    for config in configs:
+        for o in _config_options(config): found.setdefault(o['name'], o)
+    for name, words in names.items(): found[name]['names'] = [*words()]
+    for name in joined:
+        if name in found: found[name]['joined'] = True
+    return [*found.values()]
+
 # %% ../nbs/library/commands.ipynb #210a73ff
 class Command:
-    """A command line made from a function: call it with arguments, get an exit
-    status."""
+    "A command line made from a function: called with arguments it gives a status."
     def __init__(self,
         work:callable, # Does it: None or 0 is success, a str is printed
         name:str, # What is typed, e.g. 'align4gen_sample' or 'align4gen_lab faults'
@@ -181,22 +208,17 @@ class Command:
         names:dict=None, # Option to () -> words it knows, e.g. a registry's names
         joined:tuple=('weights',), # Options given several times: joined with commas
     ):
-        self.work, self.name, self.about, self.examples = (work, name, about,
-            examples)
-        self.configs, self.first, self.groups = configs, first, groups or {}
-        self.word_lists, self.joined = names or {}, joined
+        self.work, self.name, self.about = work, name, about
+        self.examples, self.configs, self.first = examples, configs, first
+        self.groups, self.word_lists = groups or {}, names or {}
+        self.joined = joined
         # The line as typed, and where main finds it
         self.line, _made[name] = name, self
     def options(self)->list:
         "Options as dicts, in the order of the help."
-        found = {o['name']: o for o in _signature_options(self.work)}
-        for config in (self.configs() if self.configs else ()):
-            for o in _config_options(config): found.setdefault(o['name'], o)
-        for name, words in self.word_lists.items():
-            found[name]['names'] = [*words()]
-        for name in self.joined:
-            if name in found: found[name]['joined'] = True
-        return _place([*found.values(), dict(_plugin)], self.first, self.groups)
+        configs = self.configs() if self.configs else ()
+        found = _all_options(self.work, configs, self.word_lists, self.joined)
+        return _place([*found, dict(_plugin)], self.first, self.groups)
     def spec(self)->dict:
         "Everything about it that JSON can say."
         return dict(module=self.work.__module__, about=self.about,
@@ -215,23 +237,46 @@ def _metavar(option):
     if 0 < len(words) <= 20: return words
     return dict(int='N', float='X', list='WORDS').get(option['kind'], 'WORD')
 
-# %% ../nbs/library/commands.ipynb #032ccc44
-_statuses = ('Exit status: 0 finished, 75 stopped early (--resume goes on), 2 wrong\n'
-    'input, 1 the loss is no longer a number, 130 Ctrl-C.')
+# %% ../nbs/library/commands.ipynb #6660e72f
+def _cut(text, room):
+    "A text that fits, cut after a word."
+    if len(text) <= room: return text
+    return text[:room - 2].rsplit(' ', 1)[0].rstrip(',;:') + ' …'
 
+# %% ../nbs/library/commands.ipynb #032ccc44
 def _option_line(option, width):
     "One line of the help, cut to fit."
     name = '' if option.get('positional') else '--'
     left = f"  {name}{option['name']} {_metavar(option)}"
     usual = '' if option['default'] in ('', []) else f" ({option['default']})"
     if len(usual) > 24: usual = usual[:22] + '…)'
-    text, room = option['help'], width - 30 - len(usual)
-    if len(text) > room:
-        text = text[:room - 2].rsplit(' ', 1)[0].rstrip(',;:') + ' …'
+    text = _cut(option['help'], width - 30 - len(usual))
     gap = ' ' * (29 - len(left)) if len(left) < 29 else '\n' + ' ' * 29
     return f'{left}{gap} {text}{usual}'
 
+# %% ../nbs/library/commands.ipynb #e3a7d9ff
+def _usage(name, spec, width):
+    "The first lines of the help: usage, one sentence, examples."
+    words = ' '.join(o['name'].upper() for o in spec['options'] if o.get('needed'))
+    usage = f'{name} {words} [options]'.replace('  ', ' ')
+    examples = [textwrap.fill(f'  {e}', width, subsequent_indent=' ' * 6,
+        break_on_hyphens=False) for e in spec['examples']]
+    return [usage, '', *textwrap.wrap(spec['about'], width), *examples]
+
+# %% ../nbs/library/commands.ipynb #b6103a2d
+def _option_lines(options, width):
+    "A line for each option, under the titles of the groups."
+    lines, group = [], None
+    for o in options:
+        if o['group'] != group: lines += ['', *filter(None, [o['group']])]
+        group = o['group']
+        lines.append(_option_line(o, width))
+    return lines
+
 # %% ../nbs/library/commands.ipynb #48c808d2
+_statuses = ('Exit status: 0 finished, 75 stopped early (--resume goes on), 2 '
+    'wrong\ninput, 1 the loss is no longer a number, 130 Ctrl-C.')
+
 def _help(
     name:str, # Of the command
     spec:dict, # As from Command.spec
@@ -239,17 +284,9 @@ def _help(
 )->str: # Many lines
     "What `--help` prints."
     width = width or max(80, min(shutil.get_terminal_size().columns, 120))
-    words = ' '.join(o['name'].upper() for o in spec['options'] if o.get('needed'))
-    about = textwrap.wrap(spec['about'], width)
-    lines = [f'{name} {words} [options]'.replace('  ', ' '), '', *about]
-    lines += [textwrap.fill(f'  {e}', width, subsequent_indent=' ' * 6,
-        break_on_hyphens=False) for e in spec['examples']]
-    group = None
-    for o in spec['options']:
-        if o['group'] != group: lines += ['', *([o['group']] if o['group'] else [])]
-        group = o['group']
-        lines.append(_option_line(o, width))
-    if any(o['name'] == 'resume' for o in spec['options']): lines += ['', _statuses]
+    options = spec['options']
+    lines = _usage(name, spec, width) + _option_lines(options, width)
+    if any(o['name'] == 'resume' for o in options): lines += ['', _statuses]
     return '\n'.join([*lines, '', f'{name} --help OPTION explains one in full.'])
 
 # %% ../nbs/library/commands.ipynb #3bca102d
@@ -271,44 +308,50 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message):
         raise ValueError(message.removeprefix('argument '))
 
+# %% ../nbs/library/commands.ipynb #8dc8e1f1
+def _add_option(parser, o):
+    "Teach an argparse parser one option."
+    name, add = o['name'], parser.add_argument
+    if o.get('positional'):
+        add(name, nargs='?')
+        add(f'--{name}', dest=name)
+    elif o['kind'] == 'list' or o.get('joined'):
+        add(f'--{name}', nargs='+', action='extend')
+    elif o['kind'] == 'yes':
+        add(f'--{name}')
+        add(f'--no_{name}', dest=name, action='store_const', const='no')
+    else: add(f'--{name}')
+
 # %% ../nbs/library/commands.ipynb #0c732826
 def _parser(
     spec:dict, # As from Command.spec
 )->_Parser: # Every value as text
     "An argparse parser of a command."
-    p = _Parser(add_help=False, allow_abbrev=False,
+    parser = _Parser(add_help=False, allow_abbrev=False,
         argument_default=argparse.SUPPRESS)
-    for o in spec['options']:
-        name, many = o['name'], o['kind'] == 'list' or o.get('joined')
-        if o.get('positional'): p.add_argument(name, nargs='?')
-        elif many: p.add_argument(f'--{name}', nargs='+', action='extend')
-        elif o['kind'] == 'yes':
-            p.add_argument(f'--{name}')
-            p.add_argument(f'--no_{name}', dest=name, action='store_const',
-                const='no')
-        else: p.add_argument(f'--{name}')
-        if o.get('positional'): p.add_argument(f'--{name}', dest=name)
-    return p
+    for o in spec['options']: _add_option(parser, o)
+    return parser
+
+# %% ../nbs/library/commands.ipynb #083ee101
+def _normal_word(word, after, options):
+    "One word as argparse wants it; a flag reads the next word only if it fits."
+    head, equal, rest = word.partition('=')
+    name = head[2:].replace('-', '_')
+    if not head.startswith('--') or name.removeprefix('no_') not in options:
+        return word
+    flag = options.get(name, {}).get('kind') == 'yes'
+    if flag and not equal and after.lower() not in {*_yes, 'none', 'auto'}:
+        equal, rest = '=', 'yes'
+    return f'--{name}{equal}{rest}'
 
 # %% ../nbs/library/commands.ipynb #c794e585
 def _normal(
     argv:list, # As typed, list of str
     options:dict, # Name to option
 )->list: # As argparse wants it
-    """`--dry-run` is `--dry_run`, and a flag takes the next word only if it is yes
-    or no."""
-    out = []
-    for word, after in zip(argv, [*argv[1:], '']):
-        head, equal, rest = word.partition('=')
-        name = head[2:].replace('-', '_')
-        if not head.startswith('--') or name.removeprefix('no_') not in options:
-            out.append(word)
-            continue
-        flag = options.get(name, {}).get('kind') == 'yes'
-        if flag and not equal and after.lower() not in {*_yes, 'none', 'auto'}:
-            equal, rest = '=', 'yes'
-        out.append(f'--{name}{equal}{rest}')
-    return out
+    "`--dry-run` is `--dry_run`; a flag takes the next word if it is yes or no."
+    pairs = zip(argv, [*argv[1:], ''])
+    return [_normal_word(word, after, options) for word, after in pairs]
 
 # %% ../nbs/library/commands.ipynb #92de79eb
 def _unknown(word, names, command):
@@ -322,11 +365,18 @@ def _unknown(word, names, command):
 # %% ../nbs/library/commands.ipynb #be166b78
 def _value(option, typed):
     "The value of one option; ValueError in one line."
-    if option['kind'] == 'list' or option.get('joined'):
-        return typed if option['kind'] == 'list' else ','.join(typed)
+    if option['kind'] == 'list': return typed
+    if option.get('joined'): return ','.join(typed)
     value = _read(option, typed)
     _check_word(option, value)
     return value
+
+# %% ../nbs/library/commands.ipynb #6a7aea0b
+def _check_needed(options, given):
+    "ValueError for an option that is needed and not given."
+    for o in options:
+        if o.get('needed') and o['name'] not in given:
+            raise ValueError(f"{o['name'].upper()} is missing: {o['help']}")
 
 # %% ../nbs/library/commands.ipynb #60885b60
 def _parse(
@@ -339,9 +389,7 @@ def _parse(
     given, rest = _parser(spec).parse_known_args(_normal(argv, options))
     if rest: raise _unknown(rest[0], options, name)
     given = {k: v for k, v in vars(given).items() if v is not None}
-    for o in spec['options']:
-        if o.get('needed') and o['name'] not in given:
-            raise ValueError(f"{o['name'].upper()} is missing: {o['help']}")
+    _check_needed(spec['options'], given)
     return {k: _value(options[k], v) for k, v in given.items()}
 
 # %% ../nbs/library/commands.ipynb #5e9a71c0
@@ -349,9 +397,9 @@ def _end_quietly():
     "`--help | head` closes our output early: end as other programs do."
     if hasattr(signal, 'SIGPIPE'): signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
-# %% ../nbs/library/commands.ipynb #79750622
-def _parse_or_exit(name, spec, argv):
-    "Read a command line; print help or the one line that is wrong, and exit."
+# %% ../nbs/library/commands.ipynb #0657cf74
+def _answer_help(name, spec, argv):
+    "Print the help if it is asked for, of all options or of one, and exit."
     for word in ('-h', '--help'):
         if word not in argv: continue
         asked = (argv + [''])[argv.index(word) + 1].lstrip('-')
@@ -359,6 +407,11 @@ def _parse_or_exit(name, spec, argv):
         _end_quietly()
         print(_help_option(name, found[0]) if found else _help(name, spec))
         raise SystemExit(0)
+
+# %% ../nbs/library/commands.ipynb #79750622
+def _parse_or_exit(name, spec, argv):
+    "Read a command line; print help or the one line that is wrong, and exit."
+    _answer_help(name, spec, argv)
     try: return _parse(name, spec, argv)
     except ValueError as e: _one_line(name, e)
 
@@ -383,6 +436,15 @@ def _execute(
     if isinstance(result, str): print(result)
     return result if type(result) is int else 0
 
+# %% ../nbs/library/commands.ipynb #f47d496e
+def _list_commands(specs, name, words):
+    "Print the commands of a program, and exit."
+    lines = [textwrap.fill(f"  {w:14} {specs[f'{name} {w}']['about']}", 80,
+        subsequent_indent=' ' * 17) for w in words]
+    print('\n'.join([f'{name} NAME [options]', '', *lines, '',
+        f'{name} NAME --help lists the options of one.']))
+    raise SystemExit(0)
+
 # %% ../nbs/library/commands.ipynb #c3b49ef1
 def _choose(
     specs:dict, # All commands, as in commands.json
@@ -393,16 +455,10 @@ def _choose(
     if name in specs: return name, argv
     words = [n.split()[1] for n in specs if n.startswith(f'{name} ')]
     if argv and argv[0] in words: return f'{name} {argv[0]}', argv[1:]
-    if not argv or argv[0] in ('-h', '--help'):
-        lines = [textwrap.fill(f"  {w:14} {specs[f'{name} {w}']['about']}", 80,
-            subsequent_indent=' ' * 17) for w in words]
-        print('\n'.join([f'{name} NAME [options]', '', *lines, '',
-            f'{name} NAME --help lists the options of one.']))
-        raise SystemExit(0)
+    if not argv or argv[0] in ('-h', '--help'): _list_commands(specs, name, words)
     near = nearest(argv[0], words)
-    _one_line(name, f'no {argv[0]!r}' + (f': did you mean {near!r}?' if near
-        else '.')
-        + f" There are {', '.join(words)}")
+    hint = f': did you mean {near!r}?' if near else '.'
+    _one_line(name, f'no {argv[0]!r}{hint} There are {", ".join(words)}')
 
 # %% ../nbs/library/commands.ipynb #b312cf2b
 def main(

@@ -24,6 +24,13 @@ class BadVideo(ValueError):
         self.path, self.reason = str(path), reason
     def __str__(self): return f'{self.path}: {self.reason}'
 
+# %% ../nbs/library/containers.ipynb #473aa604
+def _chunk_head(file, at):
+    "(letters, length) of the RIFF chunk that begins at a byte."
+    file.seek(at)
+    head = file.read(8)
+    return head[:4], int.from_bytes(head[4:], 'little')
+
 # %% ../nbs/library/containers.ipynb #4df7f5dc
 def riff_end(
     file:BinaryIO, # Open for reading
@@ -32,11 +39,9 @@ def riff_end(
     "AVI and WebP: four letters, a length, the content."
     at = end = 0
     while at < size:
-        file.seek(at)
-        head = file.read(8)
-        length = int.from_bytes(head[4:], 'little')
+        name, length = _chunk_head(file, at)
         # a length of all ones: the writer did not know it
-        if head[:4] != b'RIFF' or length == 0xFFFFFFFF: break
+        if name != b'RIFF' or length == 0xFFFFFFFF: break
         end = at + 8 + length
         at = end + length % 2
     return end
@@ -55,23 +60,28 @@ def indexed_end(
         for i in range(0, len(rows) - 11, 12)]
     return end + offset + sum(sizes)
 
-# %% ../nbs/library/containers.ipynb #ec882ece
+# %% ../nbs/library/containers.ipynb #dfc1d5d3
 _known_boxes = set(b'ftyp moov mdat free skip wide moof mfra sidx ssix styp uuid '
     b'meta pdin udta pnot PICT emsg prft'.split())
 
+# %% ../nbs/library/containers.ipynb #a0fb034d
+def _mp4_box(file, at, size):
+    "(name, end) of the box that begins at a byte; a length of 0: up to the end."
+    file.seek(at)
+    head = file.read(16)
+    length = int.from_bytes(head[:4], 'big')
+    if length == 1: length = int.from_bytes(head[8:16], 'big')
+    return head[4:8], at + length if length >= 8 else size
+
+# %% ../nbs/library/containers.ipynb #ec882ece
 def mp4_boxes(
     file:BinaryIO, # Open for reading
     size:int, # Of the file, bytes
-)->dict: # Name of a box to the byte where it ends; foreign bytes at the end are left out
+)->dict: # Name of a box to the byte where it ends; not the foreign bytes behind
     "The top-level boxes of an MP4 file."
     at, boxes = 0, {}
     while at + 8 <= size:
-        file.seek(at)
-        head = file.read(16)
-        length, name = int.from_bytes(head[:4], 'big'), head[4:8]
-        if length == 1: length = int.from_bytes(head[8:16], 'big')
-        # 0: up to the end of the file
-        end = at + length if length >= 8 else size
+        name, end = _mp4_box(file, at, size)
         if end > size and name not in _known_boxes: break
         if name == b'sidx':
             file.seek(at + 8)
@@ -81,11 +91,11 @@ def mp4_boxes(
 
 # %% ../nbs/library/containers.ipynb #c5b79ea0
 def _ebml_size(data, at):
-    """(the number that begins at a byte, the byte after it); None: all ones,
-    unknown."""
+    "(the number that begins at a byte, the byte after it); None: unknown."
     first = data[at] if at < len(data) else 0
     n = 9 - first.bit_length()
     bits = int.from_bytes(data[at:at+n], 'big') & ((1 << 7*n) - 1)
+    # all ones: the writer did not know it
     return None if bits == (1 << 7*n) - 1 else bits, at + n
 
 # %% ../nbs/library/containers.ipynb #5a903e39
@@ -107,6 +117,10 @@ def _after_blocks(data, at):
     while at < len(data) and data[at]: at += data[at] + 1
     return at + 1
 
+# %% ../nbs/library/containers.ipynb #0f1c3080
+def _gif_table(flags): # Bytes of a table of colours
+    return 3 << (flags % 8 + 1) if flags & 128 else 0
+
 # %% ../nbs/library/containers.ipynb #08714848
 def gif_end(
     file:BinaryIO, # Open for reading
@@ -114,11 +128,10 @@ def gif_end(
 )->int: # The byte after the closing semicolon; more than the size if there is none
     "Follow the blocks: extensions, images, the end."
     data = file.read() + bytes(12)
-    def table(flags): return 3 << (flags % 8 + 1) if flags & 128 else 0
-    at = 13 + table(data[10])
+    at = 13 + _gif_table(data[10])
     while at < size and data[at] in b'!,':
-        image = data[at] == ord(',')
-        at = _after_blocks(data, at + (11 + table(data[at + 9]) if image else 2))
+        head = 11 + _gif_table(data[at + 9]) if data[at] == ord(',') else 2
+        at = _after_blocks(data, at + head)
     return at + 1
 
 # %% ../nbs/library/containers.ipynb #abe4683b
@@ -144,18 +157,27 @@ def asf_end(
     at = data.find(bytes.fromhex('a1dcab8c47a9cf118ee400c00c205365'))
     return int.from_bytes(data[at+40:at+48], 'little') if at > 0 else 0
 
-# %% ../nbs/library/containers.ipynb #f9decd90
+# %% ../nbs/library/containers.ipynb #40b7deed
 _ends = {b'RIFF': riff_end, b'\x1a\x45\xdf\xa3': matroska_end, b'GIF8': gif_end,
     b'OggS': ogg_end, b'\x30\x26\xb2\x75': asf_end}
 
+# %% ../nbs/library/containers.ipynb #f9decd90
 def _mp4_lacks(file, size):
     "What an MP4 file lacks, and the byte where it should end."
     boxes = mp4_boxes(file, size)
-    if b'moov' not in boxes: lacks = 'an mp4 without its index (no moov box)'
-    elif b'mdat' not in boxes:
-        lacks = 'truncated: an mp4 without pictures (no mdat box)'
-    else: lacks = ''
-    return lacks, max(boxes.values(), default=0)
+    end = max(boxes.values(), default=0)
+    if b'moov' not in boxes: return 'an mp4 without its index (no moov box)', end
+    if b'mdat' in boxes: return '', end
+    return 'truncated: an mp4 without pictures (no mdat box)', end
+
+# %% ../nbs/library/containers.ipynb #128c1595
+def _stated_end(file, size):
+    "What an open file lacks, and the byte where it should end."
+    head = file.read(8)
+    file.seek(0)
+    if head[4:] in _known_boxes: return _mp4_lacks(file, size)
+    if head[:4] not in _ends: return '', 0
+    return '', _ends[head[:4]](file, size)
 
 # %% ../nbs/library/containers.ipynb #f0a76260
 def missing_part(
@@ -164,43 +186,43 @@ def missing_part(
     "Hold a file against the length that it states."
     size = os.path.getsize(path)
     if not size: return 'empty (0 bytes)'
-    with open(path, 'rb') as file:
-        head, lacks, end = file.read(8), '', 0
-        file.seek(0)
-        if head[4:] in _known_boxes: lacks, end = _mp4_lacks(file, size)
-        elif head[:4] in _ends: end = _ends[head[:4]](file, size)
+    with open(path, 'rb') as file: lacks, end = _stated_end(file, size)
     if end > size: return f'truncated: {size:,} of at least {end:,} bytes'
     return lacks
 
 # %% ../nbs/library/containers.ipynb #9c9d2379
+_hdr = ('HDR videos (PQ or HLG) are read as if they were not, without tone '
+    'mapping: their colours look pale')
+
 def is_hdr(
     stream, # As PyAV gives it
 )->bool:
     "Are its tones PQ or HLG, the two curves of HDR?"
     return stream.codec_context.color_trc in (16, 18)
 
-# %% ../nbs/library/containers.ipynb #50936efd
-_hdr = ('HDR videos (PQ or HLG) are read as if they were not, without tone mapping: '
-    'their colours look pale')
+# %% ../nbs/library/containers.ipynb #d157a55e
+def _find_stream(path, file):
+    "The video of an open file, no cover picture; BadVideo if there is none."
+    found = [s for s in file.streams.video
+        if not s.disposition & s.disposition.__class__.attached_pic]
+    sound = 'audio only, ' if file.streams.audio else ''
+    if not found: raise BadVideo(path, f'{sound}no video stream')
+    if found[0].codec_context is None:
+        raise BadVideo(path, 'a codec that this build of FFmpeg does not know')
+    return found[0]
 
+# %% ../nbs/library/containers.ipynb #50936efd
 @contextmanager
 def open_stream(
     path:str|Path, # A video file
 ):
-    """The file and its video stream, set to decode in one thread: several data
-    workers would fight over the cores."""
+    "The file and its video, decoded in one thread: data workers share the cores."
     import av
     with av.open(str(path)) as file:
-        found = [s for s in file.streams.video
-            if not s.disposition & s.disposition.__class__.attached_pic]
-        if not found:
-            raise BadVideo(path, 'audio only, no video stream' if file.streams.audio
-                else 'no video stream')
-        if found[0].codec_context is None:
-            raise BadVideo(path, 'a codec that this build of FFmpeg does not know')
-        found[0].codec_context.thread_count = 1
-        if is_hdr(found[0]): warnings.warn(_hdr)
-        yield file, found[0]
+        stream = _find_stream(path, file)
+        stream.codec_context.thread_count = 1
+        if is_hdr(stream): warnings.warn(_hdr)
+        yield file, stream
 
 # %% ../nbs/library/containers.ipynb #c0a182b3
 def decoder()->dict: # av, ffmpeg, pillow
@@ -228,9 +250,10 @@ def display_order(
         if i is not None: order.append(i)
     return order + [held]
 
-# %% ../nbs/library/containers.ipynb #d7cbf51d
+# %% ../nbs/library/containers.ipynb #33f4fc72
 Packet = namedtuple('Packet', 'pts dts key discard pictures size')
 
+# %% ../nbs/library/containers.ipynb #d7cbf51d
 def mpeg4_proven(
     packets:list, # Of MPEG-4 video, in the order of the file
 )->bool:
@@ -241,6 +264,12 @@ def mpeg4_proven(
     by_time = sorted(range(len(packets)), key=lambda i: packets[i].pts)
     return by_time == display_order([p.pictures for p in packets])
 
+# %% ../nbs/library/containers.ipynb #ccc621f8
+def _times_differ(packets):
+    "Has each packet a time stamp of its own?"
+    pts = [p.pts for p in packets]
+    return None not in pts and len(set(pts)) == len(pts)
+
 # %% ../nbs/library/containers.ipynb #c12606e9
 def times_proven(
     packets:list, # In the order of the file
@@ -248,10 +277,8 @@ def times_proven(
     container:str, # FFmpeg's name of the format
 )->bool:
     "Do the time stamps say in which order the frames are shown?"
-    pts = [p.pts for p in packets]
     keys = [p for p in packets if p.key]
-    if None in pts or len(set(pts)) < len(pts): return False
-    if not keys: return False
+    if not keys or not _times_differ(packets): return False
     if codec.name == 'mpeg4': return mpeg4_proven(packets)
     guessed = container == 'avi' and codec.reorder
     return len(keys) == len(packets) if guessed else True
@@ -264,20 +291,23 @@ def shows_last(
     empty = not packet.size and packet.dts is not None
     return empty and packet.stream.codec_context.name == 'theora'
 
+# %% ../nbs/library/containers.ipynb #6d475c15
+def _pictures_in(packet, codec):
+    "A letter for each picture of a packet that is shown; '?': its type is unknown."
+    if codec == 'mpeg4': return picture_types(bytes(packet))
+    # the bit that says: show it
+    if codec in ('vp8', 'libvpx'): return '?' * (bytes(packet)[0] >> 4 & 1)
+    return '?'
+
 # %% ../nbs/library/containers.ipynb #c4ea656d
 def read_packet(
     packet, # As PyAV gives it
     codec:str, # FFmpeg's name
 )->Packet:
     "What the order of the frames depends on."
-    pictures = '?'
-    if codec == 'mpeg4': pictures = picture_types(bytes(packet))
-    # the bit that says: show it
-    elif codec in ('vp8', 'libvpx'):
-        pictures = '?' * (bytes(packet)[:1][0] >> 4 & 1)
     key = packet.is_keyframe and packet.size > 0
-    return Packet(packet.pts, packet.dts, key, packet.is_discard, pictures,
-        packet.size)
+    return Packet(packet.pts, packet.dts, key, packet.is_discard,
+        _pictures_in(packet, codec), packet.size)
 
 # %% ../nbs/library/containers.ipynb #108b0455
 def empty_chunks(
@@ -289,13 +319,19 @@ def empty_chunks(
     names = [f'{stream:02d}{kind}'.encode() for kind in ('dc', 'db')]
     with open(path, 'rb') as file:
         while at + 8 <= size:
-            file.seek(at)
-            head = file.read(8)
-            length = int.from_bytes(head[4:], 'little')
-            count += head[:4] in names and not length
-            is_list = head[:4] in (b'RIFF', b'LIST')
-            at += 12 if is_list else 8 + length + length % 2
+            name, length = _chunk_head(file, at)
+            count += name in names and not length
+            at += 12 if name in (b'RIFF', b'LIST') else 8 + length + length % 2
     return count
+
+# %% ../nbs/library/containers.ipynb #5685cbe8
+def _box_number(head, name, at, wide):
+    "A number of a box; where it stands and how wide, in versions 0 and 1."
+    start = head.find(name) + 4
+    if start < 4: return 0
+    version = head[start:start+1] == b'\1'
+    begin = start + at[version]
+    return int.from_bytes(head[begin:begin+wide[version]], 'big')
 
 # %% ../nbs/library/containers.ipynb #87a80921
 def fragmented_seconds(
@@ -303,13 +339,9 @@ def fragmented_seconds(
 )->float: # 0: it does not say
     "How long all fragments together should be, from the headers mvhd and mehd."
     with open(path, 'rb') as file: head = file.read(2**16)
-    def number(name, at, wide): # of a box of version 0 or 1
-        start = head.find(name) + 4
-        version = head[start:start+1] == b'\1' if start > 3 else 0
-        at, n = at[version], wide[version]
-        return int.from_bytes(head[start+at:start+at+n], 'big') if start > 3 else 0
-    scale = number(b'mvhd', (12, 20), (4, 4))
-    return number(b'mehd', (4, 4), (4, 8)) / scale if scale else 0.
+    scale = _box_number(head, b'mvhd', (12, 20), (4, 4))
+    length = _box_number(head, b'mehd', (4, 4), (4, 8))
+    return length / scale if scale else 0.
 
 # %% ../nbs/library/containers.ipynb #34a6e52d
 def _check_promise(path, file, stream, packets):
@@ -349,24 +381,35 @@ def read_packets(
     _check_fragments(path, file, stream, packets)
     return packets
 
-# %% ../nbs/library/containers.ipynb #64831d08
+# %% ../nbs/library/containers.ipynb #8d8bf1dc
 # frames; their time stamps in the order shown, or None; (pts, where to seek) of key
 # frames; seconds of a time stamp's unit; frames a second on average
 Contents = namedtuple('Contents', 'count times keys unit rate')
 
+# %% ../nbs/library/containers.ipynb #9f073c6b
+def _place(packet):
+    "(time stamp, where to seek) of a packet."
+    return packet.pts, packet.pts if packet.dts is None else packet.dts
+
+# %% ../nbs/library/containers.ipynb #a485a79b
+def _clock(stream):
+    "Seconds of a time stamp's unit, frames a second on average; 0: unknown."
+    unit = float(stream.time_base or 0)
+    return unit, float(stream.average_rate or 0)
+
+# %% ../nbs/library/containers.ipynb #64831d08
 def list_contents(
     path:str|Path, # A video file
 )->Contents: # BadVideo if frames are missing
     "Walk over the packets, decode nothing unless their order is in doubt."
     with open_stream(path) as (file, stream):
-        packets = read_packets(path, file, stream)
+        packets, clock = read_packets(path, file, stream), _clock(stream)
         proven = times_proven(packets, stream.codec_context.codec, file.format.name)
-        clock = float(stream.time_base or 0), float(stream.average_rate or 0)
     if not proven: return Contents(count_frames(path), None, None, *clock)
-    places = [(p.pts, p.pts if p.dts is None else p.dts) for p in packets]
-    keys = sorted(place for p, place in zip(packets, places) if p.key)
-    times = sorted(p.pts for p in packets if p.pictures and not p.discard)
-    return Contents(len(times), np.array(times), keys, *clock)
+    keys = sorted(_place(p) for p in packets if p.key)
+    times = [p.pts for p in packets
+        if p.pictures and not p.discard]
+    return Contents(len(times), np.array(sorted(times)), keys, *clock)
 
 # %% ../nbs/library/containers.ipynb #93eadfec
 def frame_seconds(
@@ -391,8 +434,7 @@ def upright(
     picture:np.ndarray, # h w 3, as stored
     matrix:bytes, # The display matrix: nine int32
 )->np.ndarray: # h w 3 or w h 3
-    """Turn and mirror by quarter turns, as the matrix says (x' = ax + cy, y' = bx
-    + dy)."""
+    "Turn and mirror by quarter turns, as it says: x' = ax + cy, y' = bx + dy."
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
     turned = abs(b) > abs(a)
     if turned: picture = picture.swapaxes(0, 1)
@@ -409,18 +451,23 @@ def pixel_aspect(
     meant = 1/8 <= (ratio or 0) <= 8
     return float(ratio) if meant else 1.
 
+# %% ../nbs/library/containers.ipynb #9e3b26f0
+def _square_pixels(frame, kind, aspect):
+    "The pixels of a frame, as wide as they are high."
+    width, size = max(1, round(frame.width * aspect)), {}
+    if width != frame.width:
+        size = dict(width=width, height=frame.height, interpolation='BICUBIC')
+    # one thread: a data worker that is forked from here could not wait for others
+    return frame.to_ndarray(format=kind, threads=1, **size)
+
 # %% ../nbs/library/containers.ipynb #8880ee57
 def to_picture(
     frame, # As PyAV decodes it
     aspect:float=1., # Width of a pixel over its height
 )->np.ndarray: # uint8 h w 3
     "A frame as it is displayed."
-    alpha, size = any(c.is_alpha for c in frame.format.components), {}
-    width = max(1, round(frame.width * aspect))
-    if width != frame.width:
-        size = dict(width=width, height=frame.height, interpolation='BICUBIC')
-    # one thread: a data worker that is forked from here could not wait for others
-    picture = frame.to_ndarray(format='rgba' if alpha else 'rgb24', threads=1, **size)
+    alpha = any(c.is_alpha for c in frame.format.components)
+    picture = _square_pixels(frame, 'rgba' if alpha else 'rgb24', aspect)
     if alpha: picture = over_white(picture)
     matrix = frame.side_data.get('DISPLAYMATRIX')
     return picture if matrix is None else upright(picture, bytes(matrix))
@@ -461,10 +508,16 @@ def decode_frames(
 def count_frames(
     path:str|Path, # A video file
 )->int: # At least 1
-    """By decoding all of them: where the time stamps cannot be trusted there is no
-    other way."""
+    "By decoding all of them: the only way where time stamps cannot be trusted."
     with open_stream(path) as (file, stream):
         return sum(1 for _ in decode_frames(file, stream))
+
+# %% ../nbs/library/containers.ipynb #6baa4882
+def _check_found(path, found, want, decoded):
+    "BadVideo if a wanted frame did not come, or no frame at all."
+    if len(found) >= max(1, len(want)): return
+    raise BadVideo(path, f'truncated: frame {max(want or [0])} is wanted, '
+        f'{decoded} decode')
 
 # %% ../nbs/library/containers.ipynb #eb9e6e89
 def decode_all(
@@ -472,22 +525,21 @@ def decode_all(
     indices:np.ndarray=None, # Of the frames wanted, rising; None: all
 )->list: # uint8 h w 3 for each
     "From the first frame on, in order; BadVideo if the file ends too early."
-    want, found, i = None if indices is None else set(indices.tolist()), {}, -1
+    every, found, i = indices is None, {}, -1
+    want = set() if every else set(indices.tolist())
     with open_stream(path) as (file, stream):
         aspect = pixel_aspect(stream)
         for i, frame in enumerate(decode_frames(file, stream)):
             check_intact(frame, path)
-            if want is None or i in want: found[i] = to_picture(frame, aspect)
-            if want is not None and len(found) == len(want): break
-    if not found or want is not None and len(found) < len(want):
-        raise BadVideo(path, f'truncated: frame {max(want or [0])} is wanted, '
-            f'{i + 1} decode')
-    return [found[i] for i in (sorted(found) if want is None else indices.tolist())]
+            if every or i in want: found[i] = to_picture(frame, aspect)
+            if len(found) == len(want): break
+    _check_found(path, found, want, i + 1)
+    wanted = found if every else indices.tolist()
+    return [found[i] for i in wanted]
 
 # %% ../nbs/library/containers.ipynb #99032bbf
 def _decode_needed(file, stream, want):
-    """Yield the first time stamp after a seek, then frames; unneeded ones are
-    skipped."""
+    "Yield the first time stamp after a seek, then the frames that are needed."
     start = frame = None
     for packet in file.demux(stream):
         if start is None and not packet.size: continue
@@ -499,22 +551,46 @@ def _decode_needed(file, stream, want):
         for frame in decode_packet(packet, frame): yield frame
     yield from stream.decode(None)
 
+# %% ../nbs/library/containers.ipynb #7bd5f85d
+def _follows(frame, now):
+    "May a frame come after one of time `now`? The first must be a key picture."
+    from av.video.frame import PictureType
+    if frame.pts is None: return False
+    if now is None: return frame.pict_type == PictureType.I
+    return frame.pts > now
+
 # %% ../nbs/library/containers.ipynb #d0fd5555
 def _in_order(frames, start):
-    """Frames from the key frame on, while their times rise; then a None if they do
-    not."""
-    from av.video.frame import PictureType
+    "Frames from the key frame on, while their times rise; then a None."
     now = None
     for frame in frames:
         # built from frames before the key frame
         if frame.pts is not None and frame.pts < start: continue
-        first = now is None and frame.pict_type == PictureType.I
-        later = now is not None and frame.pts is not None and frame.pts > now
-        if frame.pts is None or not (first or later):
+        if not _follows(frame, now):
             yield None
             return
         now = frame.pts
         yield frame
+
+# %% ../nbs/library/containers.ipynb #7598064d
+def _place_before(contents, time):
+    "Where to seek: the last key frame shown by then; None: there is none."
+    keys = [place for shown, place in contents.keys if shown <= time]
+    return keys[-1] if keys else None
+
+# %% ../nbs/library/containers.ipynb #e3ff5fe5
+def _pictures_at(path, file, stream, times):
+    "Time stamp -> picture, from here on; none of them if their order is broken."
+    want, found = set(times), {}
+    frames, aspect = _decode_needed(file, stream, want), pixel_aspect(stream)
+    start = next(frames, None)
+    if start is None or start > times[0]: return {}
+    for frame in _in_order(frames, start):
+        if frame is None: return {}
+        check_intact(frame, path)
+        if frame.pts in want: found[frame.pts] = to_picture(frame, aspect)
+        if frame.pts >= times[-1]: break
+    return found
 
 # %% ../nbs/library/containers.ipynb #eed76c9b
 def decode_from_key(
@@ -524,18 +600,10 @@ def decode_from_key(
 )->list: # uint8 h w 3 for each; None if the file cannot be read this way
     "Seek to the key frame before the first one, decode up to the last one."
     times = contents.times[indices].tolist()
-    want, found = set(times), {}
-    keys = [k for k in contents.keys if k[0] <= times[0]]
-    if not keys: return None
+    place = _place_before(contents, times[0])
+    if place is None: return None
     with open_stream(path) as (file, stream):
-        file.seek(keys[-1][1], stream=stream, backward=True)
-        frames, aspect = _decode_needed(file, stream, want), pixel_aspect(stream)
-        start = next(frames, None)
-        if start is None or start > times[0]: return None
-        for frame in _in_order(frames, start):
-            if frame is None: return None
-            check_intact(frame, path)
-            if frame.pts in want: found[frame.pts] = to_picture(frame, aspect)
-            if frame.pts >= times[-1]: break
-    if len(found) < len(want): return None
+        file.seek(place, stream=stream, backward=True)
+        found = _pictures_at(path, file, stream, times)
+    if len(found) < len(set(times)): return None
     return [found[t] for t in times]
