@@ -7,6 +7,7 @@ __all__ = ['peaks', 'parameters', 'step_flops', 'activations', 'memory', 'Estima
 
 # %% ../nbs/library/cost.ipynb #e46e92c6
 import json, re, textwrap, time
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,17 +16,19 @@ from fastcore.meta import delegates
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
+
+# %% ../nbs/library/cost.ipynb #368d619f
 from . import encoders
 from .align import Alignment
 from .chunks import pad_end
 from .config import TrainConfig, plans, teacher_names
 from .dpvae import DPVAE, PatchDiscriminator
+from .image_models import image_shape
 from .plugins import Registry
 from .source import open_cache, open_clips
 from .train_dpvae import DPVAEConfig, switches
 from .vae import latent_shape, mini_vae, sd14_vae
 from .vdit import count_parameters, model_sizes, vdit
-from .image_models import image_shape
 from .videodit import inflate
 from .weights import choose_weights
 
@@ -43,6 +46,20 @@ costs = Registry('cost of a model')
 
 def _kind_of(size): return 'vdit' if size in model_sizes else 'videodit'
 
+# %% ../nbs/library/cost.ipynb #7d86b3ea
+def _is_foreign(size):
+    "Is it SD3, or a folder with transformer/?"
+    return size in ('sd3', 'sd3-tiny') or (Path(size)/'transformer').is_dir()
+
+# %% ../nbs/library/cost.ipynb #abdf6344
+def _own_shape(size, in_channels, num_classes):
+    "What a run decides of its image model; SD3 and a folder decide all themselves."
+    if size == 'image-mini':
+        return dict(num_classes=num_classes, in_channels=in_channels)
+    if size == 'sd3-tiny':
+        return dict(in_channels=in_channels, out_channels=in_channels)
+    return {}
+
 # %% ../nbs/library/cost.ipynb #38dcc4b8
 def _image_model(
     size:str, # 'image-mini', 'sd3', 'sd3-tiny' or a folder with transformer/
@@ -50,13 +67,11 @@ def _image_model(
     num_classes:int|None, # Of 'image-mini'
 )->nn.Module: # On the meta device
     "The image model of a VideoDiT; ValueError lists what there is."
-    own = {'image-mini': dict(num_classes=num_classes, in_channels=in_channels),
-        'sd3-tiny': dict(in_channels=in_channels, out_channels=in_channels)}
-    if size == 'image-mini': return image_shape('mini', **own[size])
-    if size in ('sd3', 'sd3-tiny') or (Path(size)/'transformer').is_dir():
-        return image_shape(size, **own.get(size, {}))
-    raise ValueError(f'no model {size!r}: there are {", ".join(model_sizes)}, '
-        'image-mini, sd3, sd3-tiny, or a folder with transformer/')
+    if size != 'image-mini' and not _is_foreign(size):
+        raise ValueError(f'no model {size!r}: there are {", ".join(model_sizes)}, '
+            'image-mini, sd3, sd3-tiny, or a folder with transformer/')
+    name = 'mini' if size == 'image-mini' else size
+    return image_shape(name, **_own_shape(size, in_channels, num_classes))
 
 # %% ../nbs/library/cost.ipynb #3b2f90eb
 def meta_model(
@@ -101,6 +116,11 @@ def teacher_cost(
 # %% ../nbs/library/cost.ipynb #e57e7231
 def _family(net): return 'VideoDiT' if 'kind' in net.config else 'V-DiT'
 
+# %% ../nbs/library/cost.ipynb #8b05933e
+def _teacher_sizes(teachers=(), frames=16, **_):
+    "Parameters of each teacher, by its name."
+    return {e.name: teacher_cost(e, frames)[0] for e in _teachers(teachers)}
+
 # %% ../nbs/library/cost.ipynb #b1991dda
 @delegates(meta_model)
 def parameters(
@@ -109,11 +129,13 @@ def parameters(
 )->dict: # V-DiT (or VideoDiT), mapper, and each teacher by its name
     "Parameters of a run; Align4Gen, sec. 4, counts V-DiT and mapper together."
     net, alignment = meta_model(size, **kwargs)
-    frames, teachers = (kwargs.get(k, d) for k, d in (('frames', 16),
-        ('teachers', ())))
     mapper = count_parameters(alignment) if alignment else 0
-    frozen = {e.name: teacher_cost(e, frames)[0] for e in _teachers(teachers)}
-    return {_family(net): count_parameters(net), 'mapper': mapper, **frozen}
+    learned = {_family(net): count_parameters(net), 'mapper': mapper}
+    return learned | _teacher_sizes(**kwargs)
+
+# %% ../nbs/library/cost.ipynb #ed011798
+def _token_count(net, b=1): # Of b clips
+    return b * net.config['frames'] * net.x_embedder.num_patches
 
 # %% ../nbs/library/cost.ipynb #c8c54379
 def tokens(
@@ -122,8 +144,7 @@ def tokens(
     frames:int=16, # Frames of a clip
 )->int: # t * n
     "Tokens of one clip: patches in a frame times frames."
-    net, _ = meta_model(size, input_size=input_size, frames=frames)
-    return net.x_embedder.num_patches * frames
+    return _token_count(meta_model(size, input_size=input_size, frames=frames)[0])
 
 # %% ../nbs/library/cost.ipynb #686fe9db
 def _in_float32(x):
@@ -158,6 +179,16 @@ def _empty_clips(net, batch):
     x = torch.empty(batch, c['frames'], c['in_channels'], side, side, device='meta')
     return x, torch.empty(batch, device='meta')
 
+# %% ../nbs/library/cost.ipynb #ba62ef49
+def _plain_loss(net, alignment, batch):
+    "A loss that reaches every output of a model and its mappers."
+    x, t = _empty_clips(net, batch)
+    out, (h,) = net(x, t, return_tokens=(0,))
+    loss = out.square().mean()
+    for m in alignment.mappers if alignment else ():
+        loss = loss + m(h).square().mean()
+    return loss
+
 # %% ../nbs/library/cost.ipynb #24866766
 def _count(
     net:nn.Module, # VDiT or VideoDiT on the meta device
@@ -166,13 +197,8 @@ def _count(
     fused:bool=False, # Attention by the fused kernel
 )->FlopCounterMode: # .get_total_flops(), .get_flop_counts()
     "Forward and backward pass under PyTorch's own counter."
-    x, t = _empty_clips(net, batch)
     with FlopCounterMode(display=False) as counter, MetaAutocast(False, fused):
-        out, (h,) = net(x, t, return_tokens=(0,))
-        loss = out.square().mean()
-        for m in alignment.mappers if alignment else ():
-            loss = loss + m(h).square().mean()
-        loss.backward()
+        _plain_loss(net, alignment, batch).backward()
     return counter
 
 # %% ../nbs/library/cost.ipynb #6591c6ea
@@ -190,22 +216,30 @@ def count_step(
     net.checkpointing = checkpointing
     return _count(net, alignment, batch, fused)
 
+# %% ../nbs/library/cost.ipynb #a5a1c201
+def _vdit_flops(
+    net:nn.Module, # VDiT
+    b:int, # Clips
+)->dict: # Part -> FLOPs
+    "The matrix products of a V-DiT's forward pass, part by part."
+    c, n = net.config, net.x_embedder.num_patches
+    d, t, depth = c['dim'], c['frames'], c['depth']
+    N, temporal, out = b*t*n, depth//2, net.final_layer.linear.out_features
+    ends = c['patch']**2*c['in_channels'] + out
+    return {'spatial attention': (depth - temporal) * N * (8*d*d + 4*n*d),
+        'temporal attention': temporal * N * (8*d*d + 4*t*d),
+        'MLP': depth * N * 16*d*d, 'adaLN': b * (depth*12 + 4) * d*d,
+        'embedding and output': 2*N*d*ends + 2*b*(256*d + d*d)}
+
 # %% ../nbs/library/cost.ipynb #b2d29e16
 class _VDiTCost:
-    "The matrix products of a V-DiT, part by part."
+    "What the matrix products of a V-DiT cost, part by part."
 
     def forward(self, net, b): # Part -> FLOPs of one forward pass of b clips
-        c, n = net.config, net.x_embedder.num_patches
-        d, t, depth = c['dim'], c['frames'], c['depth']
-        N, temporal, out = b*t*n, depth//2, net.final_layer.linear.out_features
-        ends = c['patch']**2*c['in_channels'] + out
-        return {'spatial attention': (depth - temporal) * N * (8*d*d + 4*n*d),
-            'temporal attention': temporal * N * (8*d*d + 4*t*d),
-            'MLP': depth * N * 16*d*d, 'adaLN': b * (depth*12 + 4) * d*d,
-            'embedding and output': 2*N*d*ends + 2*b*(256*d + d*d)}
+        return _vdit_flops(net, b)
     def spared(self, net, b): # Gradients of latents and times, that nothing needs
-        c, N = net.config, b * net.config['frames'] * net.x_embedder.num_patches
-        return 2*N*net.dim*c['in_channels']*net.patch**2 + 2*b*256*net.dim
+        patches = _token_count(net, b)*net.config['in_channels']*net.patch**2
+        return 2*net.dim*(patches + 256*b)
     def backward(self, net, b): # Part -> FLOPs of one backward pass
         back = {k: 2*v for k, v in self.forward(net, b).items()}
         back['embedding and output'] -= self.spared(net, b)
@@ -220,9 +254,12 @@ costs.register('vdit', _VDiTCost())
 # %% ../nbs/library/cost.ipynb #d288e260
 def _cost(net): return costs.find('videodit' if 'kind' in net.config else 'vdit')
 
-# %% ../nbs/library/cost.ipynb #fce45279
+# %% ../nbs/library/cost.ipynb #03df3468
 _words = 154 # Text tokens of a prompt: 77 from CLIP, 77 from T5
 
+def _text_length(net): return _words if net.config['kind'] == 'sd3' else 0
+
+# %% ../nbs/library/cost.ipynb #fce45279
 def _block_flops(
     d:int, # Channels
     s:int, # Sequences
@@ -245,13 +282,17 @@ def _layer_flops(
     m:int, # Tokens in each
 )->dict: # Part -> FLOPs of all layers
     "The forward pass of all blocks on sequences of one shape."
-    l = _words if net.config['kind'] == 'sd3' else 0
-    blocks = [_block_flops(net.dim, s, m, l, b, i == net.depth-1)
-        for i in range(net.depth)]
-    total = dict.fromkeys(blocks[0], 0)
-    for f in blocks:
-        for k in f: total[k] += f[k]
-    return total
+    total, l = Counter(), _text_length(net)
+    for i in range(net.depth):
+        total.update(_block_flops(net.dim, s, m, l, b, i == net.depth-1))
+    return dict(total)
+
+# %% ../nbs/library/cost.ipynb #4780eabc
+def _text_inputs(net):
+    "Numbers that a clip's text brings along: its words and their summary."
+    if net.config['kind'] != 'sd3': return 0
+    image = net.config['image']
+    return _words*image['joint_attention_dim'] + image['pooled_projection_dim']
 
 # %% ../nbs/library/cost.ipynb #e116050a
 def _end_flops(
@@ -259,55 +300,60 @@ def _end_flops(
     b:int, # Clips
 )->int: # FLOPs
     "Embedding and output: patches, time, text or label, last layer."
-    c, d, image = net.config, net.dim, net.config['image']
-    N, patch = (b*c['frames']*net.x_embedder.num_patches,
-        net.patch**2*c['in_channels'])
-    out, text = patch, 0
-    if c['kind'] == 'vdit': out = net.image.final_layer.linear.out_features
-    else:
-        text = (_words*image['joint_attention_dim'] + image['pooled_projection_dim']
-            + d)
+    d, patch = net.dim, net.patch**2*net.config['in_channels']
+    N, out, text = _token_count(net, b), patch, _text_inputs(net)
+    if text: text += d
+    else: out = net.image.final_layer.linear.out_features
     branch = 2*N*d*(patch + d) if net.patchify == '3d' else 0
     return 2*N*d*(patch + out) + 2*b*(256*d + d*d) + branch + 2*b*text*d
 
 # %% ../nbs/library/cost.ipynb #17596a0e
 def _conversion_parts(net):
     "What a conversion adds to its image model: part -> parameters."
-    names = {'image': 'image model', 'branch': 'patch branch',
-        'zero': 'its projection',
-        'copies': 'copies'}
+    names = dict(image='image model', branch='patch branch', zero='its projection',
+        copies='copies')
     parts = {name: count_parameters(getattr(net, a)) for a, name in names.items()
         if hasattr(net, a)}
     if not hasattr(net, 'zeros'): return parts
     zeros = count_parameters(net.zeros) + count_parameters(net.text_zeros)
     return parts | {'their projections': zeros}
 
+# %% ../nbs/library/cost.ipynb #a84fca02
+def _copy_flops(net, b):
+    "The copies of '2d+3d' on whole clips, and their projections."
+    n, l = _token_count(net), _text_length(net)
+    zeros = net.depth*b*n + (net.depth-1)*b*l
+    return sum(_layer_flops(net, b, b, n).values()) + 2*net.dim**2*zeros
+
+# %% ../nbs/library/cost.ipynb #12ba0626
+def _videodit_flops(net, b):
+    "Part -> FLOPs of a forward pass: blocks on frames or clips, copies, text."
+    if net.config['image'].get('dual_attention_layers'):
+        raise ValueError(
+            'FLOPs are not counted for dual attention (SD3.5): use SD3 medium')
+    t, n = net.config['frames'], net.x_embedder.num_patches
+    sequences = (b, t*n) if net.mode == '2d->3d' else (b*t, n)
+    parts = _layer_flops(net, b, *sequences)
+    if net.mode == '2d+3d': parts['copies'] = _copy_flops(net, b)
+    parts['adaLN'] += 4*b*net.dim**2
+    return parts | {'embedding and output': _end_flops(net, b)}
+
+# %% ../nbs/library/cost.ipynb #0b1d21cd
+def _empty_text(net, b):
+    "The words of b prompts without numbers; None for a model without text."
+    if not _text_length(net): return None
+    shape = b, 1, _words, net.dim
+    return torch.empty(*shape, device='meta', requires_grad=True)
+
 # %% ../nbs/library/cost.ipynb #f7371c5b
 class _VideoDiTCost(_VDiTCost):
-    "The matrix products of a VideoDiT: blocks on frames or clips, copies, text."
+    "What the matrix products of a VideoDiT cost."
 
-    def forward(self, net, b):
-        c, d, n = net.config, net.dim, net.x_embedder.num_patches
-        if c['image'].get('dual_attention_layers'):
-            raise ValueError(
-                'FLOPs are not counted for dual attention (SD3.5): use SD3 medium')
-        t, l = c['frames'], _words if c['kind'] == 'sd3' else 0
-        clip = b, t*n
-        parts = _layer_flops(net, b, *(clip if net.mode == '2d->3d' else (b*t, n)))
-        if net.mode == '2d+3d':
-            zeros = 2*d*d*(net.depth*b*t*n + (net.depth-1)*b*l)
-            parts['copies'] = sum(_layer_flops(net, b, *clip).values()) + zeros
-        parts['adaLN'] += 4*b*d*d
-        return parts | {'embedding and output': _end_flops(net, b)}
+    def forward(self, net, b): return _videodit_flops(net, b)
     def spared(self, net, b):
-        c, N = net.config, b * net.config['frames'] * net.x_embedder.num_patches
-        patches = ((2 if net.patchify == '3d'
-            else 1) * N*c['in_channels']*net.patch**2)
-        image, text = c['image'], 0
-        if c['kind'] == 'sd3':
-            text = (_words*image['joint_attention_dim']
-                + image['pooled_projection_dim'])
-        return 2*net.dim*(patches + 256*b + text*b)
+        patches = _token_count(net, b)*net.config['in_channels']*net.patch**2
+        if net.patchify == '3d': patches *= 2
+        return 2*net.dim*(patches + 256*b + _text_inputs(net)*b)
     def backward(self, net, b):
         if not self.frozen(net): return super().backward(net, b)
         # half of it learns: the counter knows what is spared
@@ -315,8 +361,7 @@ class _VideoDiTCost(_VDiTCost):
         step = b*_count(net, None, 1).get_total_flops()
         return {'backward': step - sum(self.forward(net, b).values())}
     def blocks(self, net, h, c):
-        text = (torch.empty(len(h), 1, _words, net.dim, device='meta',
-            requires_grad=True) if net.config['kind'] == 'sd3' else None)
+        text = _empty_text(net, len(h))
         return [lambda: net.layer(0, h, text, c)]
     def frozen(self, net): return count_parameters(net.image)*(net.mode == '2d+3d')
     def parts(self, net): return _conversion_parts(net)
@@ -358,11 +403,19 @@ def _meta_vae(
     build = dict(mini=mini_vae, sd14=sd14_vae, taesd=AutoencoderTiny,
         dpvae=_sd3_dpvae).get(name)
     if build is None and not (Path(name)/'config.json').is_file():
-        raise ValueError(
-            f"no VAE {name!r}: there are pixels, mini, sd14, taesd, dpvae "
-            "and folders of a DP-VAE")
+        raise ValueError(f'no VAE {name!r}: there are pixels, mini, sd14, taesd, '
+            'dpvae and folders of a DP-VAE')
     with torch.device('meta'):
         return (build() if build else _folder_dpvae(name)).eval()
+
+# %% ../nbs/library/cost.ipynb #6ddb42f1
+def _encode_once(model, side, frames):
+    "A VAE's work on a frame; on an image or a clip of a DP-VAE."
+    video = lambda t: torch.empty(1, t, 3, side, side, device='meta')
+    if not hasattr(model, 'temporal_stride'): return model.encode(video(1)[0])
+    # an image: E_k alone
+    if frames == 1: return model.key_moments(video(1))
+    return model.moments(video(frames*model.temporal_stride))
 
 # %% ../nbs/library/cost.ipynb #255ffa9d
 def vae_flops(
@@ -374,19 +427,15 @@ def vae_flops(
     if name == 'pixels' or frames == 0: return 0
     model = _meta_vae(name)
     side = input_size * getattr(model, 'stride', 4 if name == 'mini' else 8)
-    video = lambda t: torch.empty(1, t, 3, side, side, device='meta')
     with FlopCounterMode(display=False) as count, torch.no_grad():
-        if not hasattr(model, 'temporal_stride'): model.encode(video(1)[0])
-        # an image: E_k alone
-        elif frames == 1: model.key_moments(video(1))
-        else: model.moments(video(frames*model.temporal_stride))
+        _encode_once(model, side, frames)
     times = 1 if hasattr(model, 'temporal_stride') else frames
     return count.get_total_flops() * times
 
 # %% ../nbs/library/cost.ipynb #21e4c765
 def _recomputed(net, b, forward):
     "FLOPs of the blocks' second forward pass under checkpointing."
-    N, d = b * net.config['frames'] * net.x_embedder.num_patches, net.dim
+    N, d = _token_count(net, b), net.dim
     # without the final layer's adaLN
     blocks = sum(forward.values()) - forward['embedding and output'] - 4*b*d*d
     # '2d+3d' ends each block in a projection that is not needed again
@@ -398,6 +447,21 @@ def _teacher_flops(vae, frames, teachers):
     each = vae in (None, 'pixels', 'mini', 'sd14', 'taesd') or frames == 1
     n = frames if each else 4*frames
     return sum(teacher_cost(e, n)[1] for e in _teachers(teachers))
+
+# %% ../nbs/library/cost.ipynb #364f8789
+def _mapper_flops(alignment, tokens):
+    "FLOPs of the mappers, forward and backward."
+    if alignment is None: return 0
+    linear = [m for m in alignment.modules() if isinstance(m, nn.Linear)]
+    return sum(6*tokens*m.weight.numel() for m in linear)
+
+# %% ../nbs/library/cost.ipynb #7f73209f
+def _frozen_flops(net, batch, vae=None, teachers=()):
+    "FLOPs of teachers and VAE, in a step that runs them."
+    c = net.config
+    encoding = vae_flops(vae, c['input_size'], c['frames']) if vae else 0
+    seeing = _teacher_flops(vae, c['frames'], teachers)
+    return {'teachers': batch*seeing, 'VAE': batch*encoding}
 
 # %% ../nbs/library/cost.ipynb #60af021f
 @delegates(meta_model)
@@ -412,20 +476,23 @@ def step_flops(
 )->dict: # Part -> FLOPs of one training step
     "The work of one step, part by part, in closed form."
     net, alignment = meta_model(size, **kwargs)
-    cost, c = _cost(net), net.config
+    cost = _cost(net)
     forward, back = cost.forward(net, batch), cost.backward(net, batch)
     parts = {k: forward.get(k, 0) + back.get(k, 0) for k in forward | back}
-    N = batch * c['frames'] * net.x_embedder.num_patches
-    mapper = alignment.modules() if alignment else ()
-    parts['mapper'] = sum(6*N*m.weight.numel() for m in mapper
-        if isinstance(m, nn.Linear))
+    parts['mapper'] = _mapper_flops(alignment, _token_count(net, batch))
     parts['recomputing'] = _recomputed(net, batch, forward) if checkpointing else 0
-    parts['teachers'] = parts['VAE'] = 0
-    if online:
-        parts['teachers'] = batch * _teacher_flops(vae, c['frames'],
-            kwargs.get('teachers', ()))
-        if vae: parts['VAE'] = batch * vae_flops(vae, c['input_size'], c['frames'])
-    return parts
+    if not online: return parts | {'teachers': 0, 'VAE': 0}
+    return parts | _frozen_flops(net, batch, vae, kwargs.get('teachers', ()))
+
+# %% ../nbs/library/cost.ipynb #2255c7bf
+def _kept_storages(run, mode):
+    "Every storage that a forward pass puts away, by its address."
+    kept = {}
+    def pack(x):
+        kept[x.untyped_storage()._cdata] = x.untyped_storage()
+        return x
+    with saved_tensors_hooks(pack, lambda x: x), mode: run()
+    return kept
 
 # %% ../nbs/library/cost.ipynb #6619772a
 def kept_bytes(
@@ -434,17 +501,12 @@ def kept_bytes(
     half:bool=True, # bf16 autocast; on the meta device alone
     fused:bool=True, # Attention that never writes its table down; likewise
 )->tuple: # (bytes of activations, bytes of the weights' bf16 copies)
-    """What autograd keeps for the backward pass: each storage once, weights not at
-    all."""
-    kept, mode = {}, MetaAutocast(half, fused)
-    def pack(x):
-        s = x.untyped_storage()
-        kept[s._cdata] = s
-        return x
-    with saved_tensors_hooks(pack, lambda x: x), mode: run()
+    "What autograd keeps for the backward pass: each storage once, no weights."
+    mode = MetaAutocast(half, fused)
+    kept = _kept_storages(run, mode)
     copies = [c.untyped_storage() for c in mode.copies.values()]
-    own = [w.untyped_storage() for w in weights]
-    there = {s._cdata for s in copies + own}
+    there = {w.untyped_storage()._cdata for w in weights}
+    there |= {s._cdata for s in copies}
     return (sum(s.nbytes() for i, s in kept.items() if i not in there),
         sum(s.nbytes() for s in copies))
 
@@ -502,13 +564,11 @@ def memory(
     vae:str=None, # With online: so is this VAE
     **kwargs, # As in meta_model
 )->dict: # Part -> bytes on one GPU, a floor
-    """Memory of one GPU in a step, without sharding, workspaces and the
-    allocator's gaps."""
+    "Memory of one GPU in a step, without sharding, workspaces and gaps."
     if precision not in ('bf16', 'fp32'):
         raise ValueError(f"precision={precision!r} should be 'bf16' or 'fp32'")
     net, p = meta_model(size, **kwargs)[0], parameters(size, **kwargs)
-    cost = _cost(net)
-    fixed = cost.frozen(net)
+    fixed = _cost(net).frozen(net)
     model = p.pop(_family(net)) - fixed
     learned = model + p.pop('mapper')
     kept, copies = activations(size, batch, precision=precision,
@@ -551,6 +611,14 @@ peaks = {
     'MI250X':       (383e12, 'AMD Instinct MI250X data sheet'),
 }
 
+# %% ../nbs/library/cost.ipynb #91ed4575
+def _timed(run, wait):
+    "Seconds of a run."
+    start = time.perf_counter()
+    run()
+    wait()
+    return time.perf_counter() - start
+
 # %% ../nbs/library/cost.ipynb #2404c4f1
 def _measure_peak(
     device:str='cpu', # 'cpu' or 'cuda'
@@ -560,16 +628,13 @@ def _measure_peak(
     "The best of several large matrix products on this machine."
     n = 8192 if device == 'cuda' else 768
     dtype = torch.bfloat16 if precision == 'bf16' else torch.float32
-    a, best = torch.ones(n, n, device=device, dtype=dtype), float('inf')
+    a = torch.ones(n, n, device=device, dtype=dtype)
     wait = torch.cuda.synchronize if device == 'cuda' else tuple
-    a @ a
-    wait()
-    end = time.perf_counter() + seconds
+    # the first product is not counted: libraries load
+    _timed(lambda: a @ a, wait)
+    end, best = time.perf_counter() + seconds, float('inf')
     while time.perf_counter() < end or best == float('inf'):
-        start = time.perf_counter()
-        a @ a
-        wait()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, _timed(lambda: a @ a, wait))
     return 2 * n**3 / best
 
 # %% ../nbs/library/cost.ipynb #33e7f29d
@@ -579,6 +644,15 @@ def _listed(name):
     known = [k for k in peaks if words(k) <= words(name)]
     return max(known, key=lambda k: len(words(k)), default=None)
 
+# %% ../nbs/library/cost.ipynb #72c893fc
+def _listed_peak(name, precision):
+    "(name, FLOP/s, where the figure is from) of a listed device; else None."
+    key = _listed(name)
+    if key is None: return None
+    flops, source = peaks[key]
+    if precision != 'bf16': source += '; fp32 does not reach this bf16 figure'
+    return name, flops, source
+
 # %% ../nbs/library/cost.ipynb #ef628997
 def find_peak(
     device:str=None, # 'h100', 'NVIDIA A100-SXM4-80GB', 'cpu'; None: this machine's
@@ -587,16 +661,18 @@ def find_peak(
     "Peak of a device: listed, or measured here; ValueError for an unknown name."
     here = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
     name = device or here
-    if key := _listed(name):
-        flops, source = peaks[key]
-        if precision != 'bf16': source += '; fp32 does not reach this bf16 figure'
-        return name, flops, source
+    if found := _listed_peak(name, precision): return found
     if name not in (here, 'cpu'):
-        raise ValueError(
-            f"device={name!r} is not in the table: give one of "
-            f"{', '.join(peaks)}, cpu, or None for this machine")
+        raise ValueError(f'device={name!r} is not in the table: give one of '
+            f'{", ".join(peaks)}, cpu, or None for this machine')
     flops = _measure_peak('cpu' if name == 'cpu' else 'cuda', precision)
     return name, flops, f'measured, {precision} matrix product'
+
+# %% ../nbs/library/cost.ipynb #7b478017
+def _check_mfu(mfu):
+    "ValueError for a share of the peak that nothing reaches."
+    if not 0 < mfu <= 1:
+        raise ValueError(f'mfu={mfu} should be above 0 and at most 1, e.g. 0.4')
 
 # %% ../nbs/library/cost.ipynb #acc21c61
 def hours(
@@ -606,8 +682,7 @@ def hours(
     mfu:float=.4, # Share of the peak that is reached: an assumption, 0 to 1
 )->float: # GPU-hours; divide by the number of GPUs for the time on the wall
     "GPU-hours of a run: an estimate, as good as its `mfu`."
-    if not 0 < mfu <= 1:
-        raise ValueError(f'mfu={mfu} should be above 0 and at most 1, e.g. 0.4')
+    _check_mfu(mfu)
     return flops * steps / (peak * mfu) / 3600
 
 # %% ../nbs/library/cost.ipynb #e6ea2a04
@@ -657,8 +732,8 @@ def _scaled(x, unit=''):
 # %% ../nbs/library/cost.ipynb #d0537988
 def _shares(parts):
     "The parts that matter, largest first."
-    total, ordered = (sum(parts.values()), sorted(parts.items(),
-        key=lambda kv: -kv[1]))
+    total = sum(parts.values())
+    ordered = sorted(parts.items(), key=lambda kv: -kv[1])
     return ', '.join(f'{k} {v/total:.1%}' for k, v in ordered if v/total >= .0005)
 
 # %% ../nbs/library/cost.ipynb #f88b2713
@@ -676,43 +751,75 @@ def _time(gpu_hours, gpus, mfu, peak, source):
     return (f"about {_duration(gpu_hours/gpus)}{all_}: an estimate, {mfu:.0%} of "
         f"{_scaled(peak, 'FLOP/s')} ({source})")
 
+# %% ../nbs/library/cost.ipynb #9b135d1f
+def _about_teachers(e, sizes):
+    "The teachers of a run, and when they run."
+    if not sizes: return 'no teachers'
+    how = 'run in every step' if e.flops['teachers'] else 'cached'
+    names = ', '.join(f'{k} {_scaled(v)}' for k, v in sizes.items())
+    return f'frozen and {how}: {names}'
+
 # %% ../nbs/library/cost.ipynb #cc00728a
 def _learns(e):
     "Which parameters there are, and which of them learn."
     p = dict(e.parameters)
-    model, mapper = e.model.split()[0], p.pop('mapper')
-    n, frozen = p.pop(model), 'no teachers'
-    if p:
-        how = 'run in every step' if e.flops['teachers'] else 'cached'
-        names = ', '.join(f'{k} {_scaled(v)}' for k, v in p.items())
-        frozen = f'frozen and {how}: {names}'
+    model, mapper = e.model.split()[0], f"mapper {_scaled(p.pop('mapper'))}"
+    n, learn = p.pop(model), f'{_scaled(e.learned)} learn'
+    teachers = _about_teachers(e, p)
     if not e.parts:
-        return (f'{_scaled(e.learned)} learn: {model} {_scaled(n)}, mapper '
-            f'{_scaled(mapper)}; {frozen}')
+        return f'{learn}: {model} {_scaled(n)}, {mapper}; {teachers}'
     parts = ' + '.join(f'{v:,} ({k})' for k, v in e.parts.items())
-    return (f'{n:,} = {parts}; {_scaled(e.learned)} learn, mapper '
-        f'{_scaled(mapper)}; '
-        f'{frozen}')
+    return f'{n:,} = {parts}; {learn}, {mapper}; {teachers}'
+
+# %% ../nbs/library/cost.ipynb #b8efe32d
+def _run_line(e):
+    "What is trained, how long and where."
+    name = f'V-DiT-{e.size}' if e.model == 'V-DiT' else f'{e.model} from {e.size}'
+    return f'{name}, {e.steps:,} steps of {e.batch} clips on {e.gpus} x {e.device}'
+
+# %% ../nbs/library/cost.ipynb #19ec52e9
+def _tokens_line(e):
+    "Tokens of a clip and of a step."
+    frames = f"{e.frames} {'' if e.model == 'V-DiT' else 'latent '}frames"
+    return f'{e.tokens:,} per clip ({frames}), {e.tokens*e.batch:,} per step'
+
+# %% ../nbs/library/cost.ipynb #b5d9311e
+def _flops_line(e):
+    "FLOPs of a step, and where they go."
+    mixed, images = '', 1 - e.video_share
+    if images > 0:
+        mixed = f' (mean: {e.video_share:.0%} clips, {images:.0%} images)'
+    return f"{_scaled(e.step_flops, 'FLOP')} per step{mixed}: {_shares(e.flops)}"
+
+# %% ../nbs/library/cost.ipynb #daad8d09
+def _memory_line(e):
+    "What one device holds at least."
+    gib = lambda x: f'{x/2**30:.3g}'
+    parts = ', '.join(f'{k} {gib(v)}' for k, v in e.memory.items() if v)
+    return f'at least {gib(e.bytes)} GiB on each device: {parts}'
 
 # %% ../nbs/library/cost.ipynb #295a24c9
 def _estimate_lines(e):
     "The page of an estimate: (name, text) for each line."
-    gib, latent, name = lambda x: f'{x/2**30:.3g}', '', f'V-DiT-{e.size}'
-    if e.model != 'V-DiT': latent, name = 'latent ', f'{e.model} from {e.size}'
-    mixed = ''
-    if e.video_share < 1:
-        mixed = f' (mean: {e.video_share:.0%} clips, {1-e.video_share:.0%} images)'
-    parts = ', '.join(f'{k} {gib(v)}' for k, v in e.memory.items() if v)
-    return [
-        ('run', f'{name}, {e.steps:,} steps of {e.batch} clips on {e.gpus} x '
-            f'{e.device}'),
-        ('parameters', _learns(e)),
-        ('tokens', f'{e.tokens:,} per clip ({e.frames} {latent}frames), '
-            f'{e.tokens*e.batch:,} per step'),
-        ('FLOPs', f"{_scaled(e.step_flops, 'FLOP')} per step{mixed}: "
-            f'{_shares(e.flops)}'),
-        ('memory', f'at least {gib(e.bytes)} GiB on each device: {parts}'),
+    return [('run', _run_line(e)), ('parameters', _learns(e)),
+        ('tokens', _tokens_line(e)), ('FLOPs', _flops_line(e)),
+        ('memory', _memory_line(e)),
         ('time', _time(e.gpu_hours, e.gpus, e.mfu, e.peak, e.source))]
+
+# %% ../nbs/library/cost.ipynb #d1550619
+def _mean_flops(size, batch, video_share, live):
+    "FLOPs of a step: of clips, or the mean of clips and images."
+    flops = step_flops(size, batch, **live)
+    if video_share >= 1: return flops
+    image = step_flops(size, batch, **live | dict(frames=1))
+    return {k: video_share*v + (1-video_share)*image[k] for k, v in flops.items()}
+
+# %% ../nbs/library/cost.ipynb #34a854eb
+def _title(net):
+    "'V-DiT', or 'VideoDiT' and how it was converted."
+    c = net.config
+    if 'mode' not in c: return _family(net)
+    return f"{_family(net)} {c['mode']}, patchify {c['patchify']}"
 
 # %% ../nbs/library/cost.ipynb #d97166f5
 @delegates(meta_model)
@@ -736,35 +843,25 @@ def estimate(
     if gpus < 1 or batch < 1 or batch % gpus:
         raise ValueError(
             f'batch={batch} should be a positive multiple of gpus={gpus}')
-    hours(1, 1, 1, mfu)
+    _check_mfu(mfu)
     live = dict(online=online, vae=vae, checkpointing=checkpointing, **kwargs)
-    name, peak, source = find_peak(device, precision)
+    peak = find_peak(device, precision)
     net, p = meta_model(size, **kwargs)[0], parameters(size, **kwargs)
-    cost, c, flops = _cost(net), net.config, step_flops(size, batch, **live)
-    if video_share < 1:
-        image = step_flops(size, batch, **live | dict(frames=1))
-        flops = {k: video_share*v + (1-video_share)*image[k] for k,
-            v in flops.items()}
-    used = memory(size, max(1, batch//gpus//accumulate), precision=precision,
-        **live)
-    model = _family(net)
-    if 'mode' in c: model += f" {c['mode']}, patchify {c['patchify']}"
-    return Estimate(size, batch, steps, c['frames'],
-        c['frames']*net.x_embedder.num_patches, p, flops, used, name, peak, source,
-        mfu,
-        gpus, model, cost.parts(net), p[_family(net)] - cost.frozen(net)
-        + p['mapper'],
+    flops = _mean_flops(size, batch, video_share, live)
+    piece = max(1, batch//gpus//accumulate)
+    used = memory(size, piece, precision=precision, **live)
+    learned = p[_family(net)] - _cost(net).frozen(net) + p['mapper']
+    return Estimate(size, batch, steps, net.config['frames'], _token_count(net), p,
+        flops, used, *peak, mfu, gpus, _title(net), _cost(net).parts(net), learned,
         video_share)
 
 # %% ../nbs/library/cost.ipynb #3f93aea1
 def _size_of(c):
     "What a config trains, as in meta_model; a folder to come is SD3 medium."
     if c.kind != 'videodit': return c.size
-    image = c.image
-    if image in ('mini', 'random') or image.endswith('.safetensors'):
+    if c.image in ('mini', 'random') or c.image.endswith('.safetensors'):
         return 'image-mini'
-    here = image in ('sd3', 'sd3-tiny') or (Path(image)/'transformer').is_dir()
-    return image if here else 'sd3'
+    return c.image if _is_foreign(c.image) else 'sd3'
 
 # %% ../nbs/library/cost.ipynb #44fa5aff
 def _to_come(c):
@@ -776,29 +873,34 @@ def _to_come(c):
     # ours
     return c.kind == 'videodit' and _size_of(c) != 'image-mini'
 
+# %% ../nbs/library/cost.ipynb #ca32a68a
+def _not_yet(folder): return ' '.join(filter(None, ['no folder', folder, 'yet']))
+
 # %% ../nbs/library/cost.ipynb #1f865a60
 def _planned_latents(c):
     "(channels, stride, temporal_stride, words); of a DP-VAE to come the paper's."
     folder = choose_weights(c.weights, 'dpvae') or ''
     if _to_come(c):
-        where = ' '.join(filter(None, ['no folder', folder, 'yet']))
-        return 16, 8, 4, f"DP-VAE on SD3's autoencoder, {where}"
+        return 16, 8, 4, f"DP-VAE on SD3's autoencoder, {_not_yet(folder)}"
     return *latent_shape(c.vae, folder or None), f'{c.vae} {folder}'.strip()
 
-# %% ../nbs/library/cost.ipynb #6dc2cbc0
+# %% ../nbs/library/cost.ipynb #f2ea013a
 _known_classes = dict(digits=10, ucf101=101, kinetics=400)
 
+def _data_to_come(c, folder):
+    "(number of classes, line about the data) of a folder that is not there yet."
+    n = max(c.classes, 0) or _known_classes.get(c.data, 0)
+    return n, f'{c.data}: {_not_yet(folder)}; {n or "no"} classes'
+
+# %% ../nbs/library/cost.ipynb #6dc2cbc0
 def _found_data(c):
     "(number of classes, line about the data), without opening a single video."
     if c.data == 'digits' and not c.cache:
         return 10, f'Moving Digits, {c.clips:,} clips, made in memory'
-    folder, given = c.cache or c.root, max(c.classes, 0)
-    if not folder or not Path(folder).is_dir():
-        n = given or _known_classes.get(c.data, 0)
-        where = ' '.join(filter(None, ['no folder', folder, 'yet']))
-        return n, f'{c.data}: {where}; {n or "no"} classes'
+    folder = c.cache or c.root
+    if not folder or not Path(folder).is_dir(): return _data_to_come(c, folder)
     data = open_cache(c) if c.cache else open_clips(c)
-    n = given or data.num_classes or 0
+    n = max(c.classes, 0) or data.num_classes or 0
     kind = 'cached clips' if c.cache else 'videos'
     return n, f'{folder}: {len(data):,} {kind}, {n or "no"} classes'
 
@@ -816,9 +918,30 @@ def _text_lines(c):
     lines = [('text', f'{c.text or "no embeddings yet (text=)"}; captions: '
         f'{c.captions or "from the data"}')]
     if _size_of(c) != c.image:
-        lines.append(('image',
-            f'no folder {c.image} yet: Stable Diffusion 3 medium'))
+        lines.append(('image', f'{_not_yet(c.image)}: Stable Diffusion 3 medium'))
     return lines
+
+# %% ../nbs/library/cost.ipynb #65daf399
+def _priced_on(device, large):
+    "The device to price; an H200 for a run that no laptop makes."
+    here = torch.cuda.is_available()
+    if device or here or not large: return device
+    return 'H200'
+
+# %% ../nbs/library/cost.ipynb #5adce158
+def _vae_of_steps(c):
+    "The VAE that runs in every step; None: latents are in memory or in a cache."
+    if c.data == 'digits' or c.cache: return None
+    if c.vae != 'dpvae' or _to_come(c): return c.vae
+    return choose_weights(c.weights, 'dpvae') or c.vae
+
+# %% ../nbs/library/cost.ipynb #51005c3c
+def _planned_shape(c, channels, stride, every):
+    "What meta_model needs to know of a config, whose latents are known."
+    return dict(in_channels=channels, input_size=c.resolution//stride,
+        frames=-(-c.frames//every), teachers=tuple(teacher_names(c)),
+        fusion=c.fusion, mapper_hidden=c.mapper_hidden,
+        mapper_layers=c.mapper_layers, **_conversion(c))
 
 # %% ../nbs/library/cost.ipynb #997ab80f
 def plan(
@@ -828,43 +951,45 @@ def plan(
 )->str: # Several lines
     "What a run would be and cost; nothing is computed and nothing written."
     c, (classes, data) = config, _found_data(config)
-    channels, stride, every, latents = _planned_latents(c)
-    online, vae = c.data != 'digits' and not c.cache, c.vae
-    if c.vae == 'dpvae' and not _to_come(c):
-        vae = choose_weights(c.weights, 'dpvae') or c.vae
-    # not a laptop's price for a run that no laptop makes
-    if device is None and online and not torch.cuda.is_available(): device = 'H200'
-    e = estimate(_size_of(c), c.batch, c.steps, device=device, gpus=gpus,
-        online=online,
-        vae=vae if online else None, precision=c.precision,
+    *latents, words = _planned_latents(c)
+    vae = _vae_of_steps(c)
+    online = vae is not None
+    e = estimate(_size_of(c), c.batch, c.steps, device=_priced_on(device, online),
+        gpus=gpus, online=online, vae=vae, precision=c.precision,
         checkpointing=c.checkpointing, accumulate=c.accumulate,
-        in_channels=channels,
-        input_size=c.resolution//stride, frames=-(-c.frames//every),
-        num_classes=classes or None, teachers=tuple(teacher_names(c)),
-        fusion=c.fusion,
-        mapper_hidden=c.mapper_hidden, mapper_layers=c.mapper_layers,
-        **_conversion(c))
+        num_classes=classes or None, **_planned_shape(c, *latents))
     head = [('data', f'{data}; {c.frames} frames of {c.resolution} px'),
-        ('latents', latents), *_text_lines(c)]
+        ('latents', words), *_text_lines(c)]
     return f'{_page(head)}\n{e}'
+
+# %% ../nbs/library/cost.ipynb #3cc1f188
+def _vae_config(folder):
+    "The config.json of an image VAE, in its folder or in vae/; None: not there."
+    files = Path(folder)/'config.json', Path(folder)/'vae'/'config.json'
+    return next((f for f in files if f.is_file()), None)
 
 # %% ../nbs/library/cost.ipynb #968745bc
 def _planned_dpvae(c):
     "A config's DP-VAE on the meta device; an image VAE to come is SD3's."
     from diffusers import AutoencoderKL
-    folder = Path(c.image_vae or '.')
-    files = [f for f in (folder/'config.json', folder/'vae'/'config.json')
-        if f.is_file()]
+    file = _vae_config(c.image_vae) if c.image_vae else None
     with torch.device('meta'):
         if c.image_vae in ('mini', 'sd14'):
             image = dict(mini=mini_vae, sd14=sd14_vae)[c.image_vae]()
-        elif c.image_vae and files:
-            image = AutoencoderKL.from_config(json.loads(files[0].read_text()))
+        elif file: image = AutoencoderKL.from_config(json.loads(file.read_text()))
         else: return _sd3_dpvae()
         return DPVAE.from_2d(image, **switches(c))
 
 # %% ../nbs/library/cost.ipynb #21b828d1
 def _vgg_flops(pixels): return 2 * 15.35e9 * pixels / 224**2 # VGG-16's convolutions
+
+# %% ../nbs/library/cost.ipynb #7fbe9965
+def _critic_flops(c, clip):
+    "Three forward passes, two of them backward into the critic, one through it."
+    with torch.device('meta'):
+        critic = PatchDiscriminator(c.critic_width, c.critic_layers)
+    with FlopCounterMode(display=False) as once: critic(clip)
+    return 8*once.get_total_flops()
 
 # %% ../nbs/library/cost.ipynb #a4f7db46
 def _dpvae_flops(c, model):
@@ -876,12 +1001,7 @@ def _dpvae_flops(c, model):
     parts, pixels = {'DP-VAE': networks.get_total_flops()}, c.frames*c.resolution**2
     # two forward passes, and the gradient of the reconstruction
     if c.lpips and c.perceptual == 'lpips': parts['LPIPS'] = 3*_vgg_flops(pixels)
-    if c.disc:
-        with torch.device('meta'):
-            critic = PatchDiscriminator(c.critic_width, c.critic_layers)
-        with FlopCounterMode(display=False) as once: critic(clip)
-        # three forward passes, two of them backward into the critic, one through it
-        parts['critic'] = 8*once.get_total_flops()
+    if c.disc: parts['critic'] = _critic_flops(c, clip)
     return parts
 
 # %% ../nbs/library/cost.ipynb #a31b94db
@@ -922,6 +1042,21 @@ def _dpvae_kept(c, model):
     networks = sum(inputs) + max(kept) if c.checkpointing else sum(kept)
     return networks + _kept_by_losses(c, model, z, film, half)
 
+# %% ../nbs/library/cost.ipynb #3819e533
+def _dpvae_run_line(c, gpus, device):
+    "What is trained, how long and where."
+    image = c.image_vae or 'SD3 (no folder yet)'
+    return (f'DP-VAE on {image}, {c.steps:,} steps of {c.batch} clips on '
+        f'{gpus} x {device}')
+
+# %% ../nbs/library/cost.ipynb #ade133d0
+def _dpvae_memory_line(c, model, state, share):
+    "What one device holds, about: weights, optimiser and activations."
+    gib = lambda x: f'{x/2**30:.3g}'
+    clips = f"{share} clip{'s'*(share > 1)} at a time"
+    return (f'about {gib(state + share*_dpvae_kept(c, model))} GiB on each device: '
+        f'{gib(state)} of weights and optimiser, the rest activations of {clips}')
+
 # %% ../nbs/library/cost.ipynb #29237084
 def _dpvae_plan(config, device=None, gpus=1):
     "What training a DP-VAE would cost; as `plan`."
@@ -930,21 +1065,16 @@ def _dpvae_plan(config, device=None, gpus=1):
     learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total, weights = sum(parts.values()), count_parameters(model)
     share = max(1, c.batch//(gpus*c.accumulate))
-    if device is None and c.data != 'digits' and not torch.cuda.is_available():
-        device = 'H200'
+    device = _priced_on(device, c.data != 'digits')
     name, peak, source = find_peak(device, c.precision)
-    gpu_hours, state = hours(total, c.steps, peak), 4*weights + 16*learned
     return _page([
         ('data', f'{c.data} {c.root}; {c.frames} frames of {c.resolution} px'),
-        ('run', f'DP-VAE on {c.image_vae or "SD3 (no folder yet)"}, {c.steps:,} '
-            'steps '
-            f'of {c.batch} clips on {gpus} x {name}'),
+        ('run', _dpvae_run_line(c, gpus, name)),
         ('parameters', f'{_scaled(weights)}, {_scaled(learned)} learn'),
         ('FLOPs', f"{_scaled(total, 'FLOP')} per step: {_shares(parts)}"),
-        ('memory', f'about {(state + share*_dpvae_kept(c, model))/2**30:.3g} GiB on each '
-            f'device: {state/2**30:.3g} of weights and optimiser, the rest activations of '
-            f"{share} clip{'s'*(share > 1)} at a time"),
-        ('time', _time(gpu_hours, gpus, .4, peak, source))])
+        ('memory',
+            _dpvae_memory_line(c, model, 4*weights + 16*learned, share)),
+        ('time', _time(hours(total, c.steps, peak), gpus, .4, peak, source))])
 
 # %% ../nbs/library/cost.ipynb #24747c58
 for _kind, _plan in dict(vdit=plan, videodit=plan, dpvae=_dpvae_plan).items():

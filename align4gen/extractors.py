@@ -13,13 +13,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Callable
 import torch, torch.nn as nn, torch.nn.functional as F
+
+# %% ../nbs/library/extractors.ipynb #7beda5cb
 from . import encoders
-from align4gen.encoders import (find, fit_frames, pool_tokens, sincos_table,
-    weight_file)
+from .encoders import find, fit_frames, pool_tokens, sincos_table
+from .encoders import weight_file
 from .vae import each_chunk
 from .video import to_uint8
-from align4gen.weights import (fetch, fingerprint, load_state, needs_weights,
-    read_state)
+from .weights import fetch, fingerprint, load_state, needs_weights
+from .weights import read_state
 
 # %% ../nbs/library/extractors.ipynb #101c5f07
 @dataclass
@@ -52,6 +54,11 @@ def encoder_hash(
     if path.is_file(): return fingerprint(path)
     return '+'.join(fingerprint(path/f) for f in entry.files)
 
+# %% ../nbs/library/extractors.ipynb #45890609
+def _seen_by(entry): # What an encoder is shown, for a protocol
+    return dict(resize=f'{entry.size} px, bicubic antialiased',
+        range=f'mean {entry.mean}, std {entry.std}')
+
 # %% ../nbs/library/extractors.ipynb #60d6cca2
 def _of_encoder(
     pool:Callable, # b t n d -> features
@@ -62,12 +69,10 @@ def _of_encoder(
     per:str='clip', # What a feature is of
 )->Extractor:
     "Features that are pooled from an encoder's tokens."
-    encoder, device = encoders.load(name, weights), device or 'cpu'
-    encoder.to(device)
-    e = encoder.entry
-    def run(videos): return pool(encoder(videos.to(device)))
-    return Extractor(called or name, run, encoder_hash(name, weights),
-        f'{e.size} px, bicubic antialiased', f'mean {e.mean}, std {e.std}', per=per)
+    device = device or 'cpu'
+    encoder = encoders.load(name, weights).to(device)
+    return Extractor(called or name, lambda v: pool(encoder(v.to(device))),
+        encoder_hash(name, weights), per=per, **_seen_by(encoder.entry))
 
 # %% ../nbs/library/extractors.ipynb #d1f87166
 def encoder_extractor(
@@ -108,14 +113,12 @@ def classifier_extractor(
     device:str=None, # Where it runs; None: CPU
 )->Extractor:
     "Class probabilities of a clip."
-    judge, device = encoders.load(name, weights), device or 'cpu'
-    judge.to(device)
-    e = judge.entry
+    device = device or 'cpu'
+    judge = encoders.load(name, weights).to(device)
     if not hasattr(judge, 'classify'):
         raise ValueError(f'{name} cannot classify: mini_supervised can')
     return Extractor(name, lambda v: judge.classify(v.to(device)).softmax(-1),
-        encoder_hash(name, weights), f'{e.size} px, bicubic antialiased',
-        f'mean {e.mean}, std {e.std}')
+        encoder_hash(name, weights), **_seen_by(judge.entry))
 
 # %% ../nbs/library/extractors.ipynb #4e3b9b7d
 def need(
@@ -130,6 +133,23 @@ def need(
     raise FileNotFoundError(f"{name} needs weights, there is nothing at {weights}: "
         f"{what}. Give --weights {name}=PATH, or {name}=random to do without")
 
+# %% ../nbs/library/extractors.ipynb #ab0e1fdf
+def _load_tensors(path, name):
+    "A PyTorch checkpoint of plain tensors; ValueError for anything else."
+    try: return torch.load(path, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e:
+        raise ValueError(
+            f'{name}: {path} is not a whole checkpoint of plain tensors, and '
+            f'nothing in it was run ({type(e).__name__})') from None
+
+# %% ../nbs/library/extractors.ipynb #59077857
+def _unwrapped(state):
+    "What a checkpoint holds under 'model', 'module' or 'state_dict'."
+    for key in ('model', 'module', 'state_dict'):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    return state
+
 # %% ../nbs/library/extractors.ipynb #7a0a701f
 def read_weights(
     path:str|Path, # .safetensors, or a PyTorch checkpoint of plain tensors
@@ -138,14 +158,7 @@ def read_weights(
     "The tensors of a checkpoint; nothing in it is run."
     if Path(path).is_dir() or Path(path).suffix == '.safetensors':
         return read_state(path, name)
-    try: state = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e:
-        raise ValueError(
-            f'{name}: {path} is not a whole checkpoint of plain tensors, and '
-            f'nothing in it was run ({type(e).__name__})') from None
-    for key in ('model', 'module', 'state_dict'):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
+    state = _unwrapped(_load_tensors(path, name))
     if not isinstance(state, dict):
         raise ValueError(f'{name}: {path} holds no tensors by name')
     return {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
@@ -169,6 +182,12 @@ def loaded(
     if state is not None: load_state(model, state, name, path)
     return model.eval().requires_grad_(False).to(device or 'cpu')
 
+# %% ../nbs/library/extractors.ipynb #5b70befe
+def _blocks(depth, *size, norm): # size: width, heads, ratio of the MLP
+    from timm.models.vision_transformer import Block
+    return nn.Sequential(*[Block(*size, qkv_bias=True, norm_layer=norm)
+        for _ in range(depth)])
+
 # %% ../nbs/library/extractors.ipynb #1c395107
 class VideoMAE2(nn.Module):
     "VideoMAE-v2 as cd-fvd uses it: n t 3 224 224 in [0, 1], t = 16 -> n dim."
@@ -178,17 +197,21 @@ class VideoMAE2(nn.Module):
         heads:int=16,
         ratio:float=48/11, # Of the MLP's width to dim
     ):
-        from timm.models.vision_transformer import Block
         super().__init__()
         norm = partial(nn.LayerNorm, eps=1e-6)
         self.embed = nn.Conv3d(3, dim, (2, 14, 14), (2, 14, 14))
-        self.blocks = nn.Sequential(*[Block(dim, heads, ratio, qkv_bias=True,
-            norm_layer=norm) for _ in range(depth)])
+        self.blocks = _blocks(depth, dim, heads, ratio, norm=norm)
         self.norm = norm(dim)
     def forward(self, x):
         x = self.embed(x.transpose(1, 2)).flatten(2).mT
         x = x + sincos_table(*x.shape[1:], device=x.device)
         return self.norm(self.blocks(x).mean(1))
+
+# %% ../nbs/library/extractors.ipynb #094cb7d1
+def _joined_bias(state, key):
+    "One bias for queries, keys and values; keys have none."
+    q, v = state[key], state[key.replace('q_bias', 'v_bias')]
+    return torch.cat([q, torch.zeros_like(q), v])
 
 # %% ../nbs/library/extractors.ipynb #eddabbe8
 def videomae2_state(
@@ -199,9 +222,7 @@ def videomae2_state(
     for k, v in state.items():
         if k.startswith('head.') or k.endswith('.v_bias'): continue
         if k.endswith('.q_bias'):
-            values = state[k.replace('q_bias', 'v_bias')]
-            k = k.replace('q_bias', 'qkv.bias')
-            v = torch.cat([v, torch.zeros_like(v), values])
+            v, k = _joined_bias(state, k), k.replace('q_bias', 'qkv.bias')
         k = k.replace('patch_embed.proj.', 'embed.').replace('fc_norm.', 'norm.')
         out[k] = v
     return out
@@ -224,6 +245,15 @@ def square(
         mode='bilinear', align_corners=False, **how)
     return frames.unflatten(0, videos.shape[:2])
 
+# %% ../nbs/library/extractors.ipynb #552bd27d
+def _see_videomae2(model, device, dtype, videos):
+    "Features of clips, shown as cd-fvd shows them."
+    if videos.shape[1] != 16:
+        raise ValueError(
+            f'fvd looks at 16 frames, not {videos.shape[1]}: cut clips of 16')
+    with torch.autocast(torch.device(device).type, dtype, dtype is not None):
+        return model(square(as_bytes(videos.to(device))/255, 224))
+
 # %% ../nbs/library/extractors.ipynb #780beaa8
 def videomae2_extractor(
     # Path of vit_g_hybrid_pt_1200e_ssv2_ft.pth, or of its tensors as .safetensors
@@ -235,19 +265,25 @@ def videomae2_extractor(
     "The network of the papers' FVD."
     path = need('fvd', weights, 'vit_g_hybrid_pt_1200e_ssv2_ft.pth (VideoMAE-v2; '
         'see the repository songweige/content-debiased-fvd)')
-    state, device = (path and videomae2_state(read_weights(path, 'fvd')),
-        device
-        or 'cpu')
+    state = path and videomae2_state(read_weights(path, 'fvd'))
+    device = device or 'cpu'
     model = loaded(VideoMAE2(**size), state, 'fvd', path, device)
-    def run(videos):
-        if videos.shape[1] != 16:
-            raise ValueError(
-                f'fvd looks at 16 frames, not {videos.shape[1]}: cut clips of 16')
-        with torch.autocast(torch.device(device).type, dtype, dtype is not None):
-            return model(square(as_bytes(videos.to(device))/255, 224))
     seen = '[0, 1] from bytes' + (f', {dtype}' if dtype else '')
-    return Extractor('videomae2_g' if not size else f'videomae2 {size}', run,
-        weights_hash(path), '224 px, bilinear', seen, chunk=8)
+    return Extractor('videomae2_g' if not size else f'videomae2 {size}',
+        partial(_see_videomae2, model, device, dtype), weights_hash(path),
+        '224 px, bilinear', seen, chunk=8)
+
+# %% ../nbs/library/extractors.ipynb #d3861835
+def _check_program(name, path, found, sha256):
+    "ValueError unless a program has the hash of the one that is meant."
+    if sha256 is None:
+        raise ValueError(
+            f'{name}: {path} is a program, and no hash of it is known. If you '
+            f"trust it: sha256='{found}', or --options {name}.sha256={found} on "
+            'the command line')
+    if found != sha256:
+        raise ValueError(f'{name}: {path} has sha256 {found}, not {sha256}: it is '
+            'another program, and was not loaded')
 
 # %% ../nbs/library/extractors.ipynb #fe98a3f4
 def load_program(
@@ -259,25 +295,17 @@ def load_program(
 )->nn.Module:
     "TorchScript, if and only if the file is the one meant; else ValueError."
     program = Path(path).read_bytes()
-    found = hashlib.sha256(program).hexdigest()
-    if sha256 is None:
-        raise ValueError(
-            f"{name}: {path} is a program, and no hash of it is known. If you "
-            f"trust it: sha256='{found}', or --options {name}.sha256={found} on "
-            "the command line")
-    if found != sha256:
-        raise ValueError(
-            f'{name}: {path} has sha256 {found}, not {sha256}: it is another '
-            'program, and was not loaded')
+    _check_program(name, path, hashlib.sha256(program).hexdigest(), sha256)
     with warnings.catch_warnings():
         # torch would rather have another format; these files exist
         warnings.simplefilter('ignore')
         # the bytes that were checked, not the file again
         return torch.jit.load(io.BytesIO(program), device or 'cpu').eval()
 
-# %% ../nbs/library/extractors.ipynb #3e7c326e
+# %% ../nbs/library/extractors.ipynb #15b110f9
 i3d_sha256 = 'bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2'
 
+# %% ../nbs/library/extractors.ipynb #3e7c326e
 def need_program(
     name:str, # The metric's name
     weights:str|Path, # What the user gave
@@ -289,6 +317,10 @@ def need_program(
     return need(name, weights,
         f'{what} (see src/metrics in the repository universome/stylegan-v)')
 
+# %% ../nbs/library/extractors.ipynb #4c276517
+def _byte_clips(videos, device): # n t c h w in [-1, 1] -> uint8 n c t h w
+    return to_uint8(videos.to(device or 'cpu')).transpose(1, 2).contiguous()
+
 # %% ../nbs/library/extractors.ipynb #5b515cb7
 def i3d_extractor(
     weights:str|Path=None, # Path of i3d_torchscript.pt
@@ -298,11 +330,9 @@ def i3d_extractor(
     "I3D with StyleGAN-V's flags: bytes in, resized inside, 400 logits out."
     path = need_program('fvd-i3d', weights, 'i3d_torchscript.pt')
     model = load_program(path, 'fvd-i3d', sha256, device)
-    def run(videos):
-        x = to_uint8(videos.to(device or 'cpu')).transpose(1, 2).contiguous()
-        return model(x, rescale=True, resize=True, return_features=True)
-    return Extractor('i3d', run, weights_hash(path), '224 px, inside', 'bytes',
-        chunk=8)
+    flags = dict(rescale=True, resize=True, return_features=True)
+    return Extractor('i3d', lambda v: model(_byte_clips(v, device), **flags),
+        weights_hash(path), '224 px, inside', 'bytes', chunk=8)
 
 # %% ../nbs/library/extractors.ipynb #934aaefc
 def c3d_extractor(
@@ -313,11 +343,8 @@ def c3d_extractor(
     "C3D fine-tuned on UCF-101, as StyleGAN-V has it: bytes in, 101 probabilities."
     path = need_program('is', weights, 'c3d_ucf101.pt')
     model = load_program(path, 'is', sha256, device)
-    def run(videos):
-        return model(to_uint8(videos.to(device or 'cpu')).transpose(1,
-            2).contiguous())
-    return Extractor('c3d_ucf101', run, weights_hash(path), 'inside', 'bytes',
-        chunk=8)
+    return Extractor('c3d_ucf101', lambda v: model(_byte_clips(v, device)),
+        weights_hash(path), 'inside', 'bytes', chunk=8)
 
 # %% ../nbs/library/extractors.ipynb #da283f78
 def pool_by(
@@ -328,6 +355,15 @@ def pool_by(
     branches = block._forward
     block._forward = lambda x: [*branches(x)[:-1], block.branch_pool(pool(x))]
 
+# %% ../nbs/library/extractors.ipynb #e31b9c1d
+def _pool_as_tensorflow(model):
+    "Replace the poolings of torchvision's Inception by those of FID's."
+    how = dict(kernel_size=3, stride=1, padding=1)
+    mean = partial(F.avg_pool2d, **how, count_include_pad=False)
+    for name in ('5b', '5c', '5d', '6b', '6c', '6d', '6e', '7b'):
+        pool_by(getattr(model, f'Mixed_{name}'), mean)
+    pool_by(model.Mixed_7c, partial(F.max_pool2d, **how))
+
 # %% ../nbs/library/extractors.ipynb #707776da
 class FidInception(nn.Module):
     "The Inception network of FID: n 3 299 299 in [-1, 1] -> n 2048."
@@ -335,16 +371,25 @@ class FidInception(nn.Module):
         from torchvision.models.inception import Inception3
         super().__init__()
         self.model = Inception3(1008, False, False, init_weights=False)
-        how = dict(kernel_size=3, stride=1, padding=1)
-        mean = partial(F.avg_pool2d, **how, count_include_pad=False)
-        for name in ('5b', '5c', '5d', '6b', '6c', '6d', '6e', '7b'):
-            pool_by(getattr(self.model, f'Mixed_{name}'), mean)
-        pool_by(self.model.Mixed_7c, partial(F.max_pool2d, **how))
+        _pool_as_tensorflow(self.model)
     def forward(self, x):
         for name, layer in self.model.named_children():
             if name in ('dropout', 'fc'): break
             x = layer(x)
         return x.flatten(1)
+
+# %% ../nbs/library/extractors.ipynb #a846921d
+def _load_inception(path, device):
+    "FID's network with the weights of a file; None: random."
+    model = FidInception()
+    loaded(model.model, path and read_weights(path, 'fid'), 'fid', path)
+    return model.eval().to(device or 'cpu')
+
+# %% ../nbs/library/extractors.ipynb #37b8228a
+def _see_inception(model, device, antialias, videos):
+    "Features of every frame, shown as bytes of 299 pixels."
+    x = square(as_bytes(videos.to(device or 'cpu')), 299, antialias=antialias)
+    return model((x.flatten(0, 1) - 128) / 128)
 
 # %% ../nbs/library/extractors.ipynb #0c633204
 def inception_extractor(
@@ -359,15 +404,19 @@ def inception_extractor(
     path = need('fid', weights,
         'pt_inception-2015-12-05-6726825d.pth (pytorch-fid), or '
         'weights-inception-2015-12-05-6726825d.pth (torch-fidelity)')
-    model = FidInception()
-    loaded(model.model, path and read_weights(path, 'fid'), 'fid', path)
-    model.eval().to(device or 'cpu')
-    def run(videos):
-        x = square(as_bytes(videos.to(device or 'cpu')), 299, antialias=antialias)
-        return model((x.flatten(0, 1) - 128) / 128)
-    return Extractor('inception_fid', run, weights_hash(path),
-        f"299 px, bilinear{' antialiased' if antialias else ''}",
+    run = partial(_see_inception, _load_inception(path, device), device, antialias)
+    resize = f"299 px, bilinear{' antialiased' if antialias else ''}"
+    return Extractor('inception_fid', run, weights_hash(path), resize,
         '(bytes - 128)/128', chunk=4, per='frame')
+
+# %% ../nbs/library/extractors.ipynb #67ec4273
+_clip_files = 'config.json', 'model.safetensors'
+
+def _check_clip(path):
+    "FileNotFoundError unless a folder holds both files of CLIP."
+    if not all((path/f).is_file() for f in _clip_files):
+        raise FileNotFoundError(
+            f"clip: the folder {path} should hold {' and '.join(_clip_files)}")
 
 # %% ../nbs/library/extractors.ipynb #fa5389c8
 def clip_folder(
@@ -375,14 +424,16 @@ def clip_folder(
     repo:str, # On the Hub
 )->Path: # None: random weights
     "Where CLIP's two files are; an OSError names what is missing."
-    parts = ('config.json', 'model.safetensors')
-    if weights == 'hub': return fetch(repo, parts, 'clip')
-    path = need('clip', weights, f'{", ".join(parts)} of the repository {repo}, '
-        "or say 'hub'")
-    if path and not all((path/p).is_file() for p in parts):
-        raise FileNotFoundError(
-            f"clip: the folder {path} should hold {' and '.join(parts)}")
+    if weights == 'hub': return fetch(repo, _clip_files, 'clip')
+    path = need('clip', weights, f'{", ".join(_clip_files)} of the repository '
+        f"{repo}, or say 'hub'")
+    if path: _check_clip(path)
     return path
+
+# %% ../nbs/library/extractors.ipynb #459e461c
+# ViT-L/14
+_clip_size = dict(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24,
+    num_attention_heads=16, patch_size=14, projection_dim=768)
 
 # %% ../nbs/library/extractors.ipynb #e79817c9
 def clip_model(
@@ -390,10 +441,7 @@ def clip_model(
 )->nn.Module: # transformers' CLIPVisionModelWithProjection
     "CLIP's image tower, frozen."
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection as Clip
-    if path is None:
-        model = Clip(CLIPVisionConfig(hidden_size=1024, intermediate_size=4096,
-            num_hidden_layers=24, num_attention_heads=16, patch_size=14,
-            projection_dim=768))
+    if path is None: model = Clip(CLIPVisionConfig(**_clip_size))
     else:
         model = Clip.from_pretrained(path, local_files_only=True,
             use_safetensors=True)
@@ -409,10 +457,18 @@ def centre_square(
     top, left = (h - s)//2, (w - s)//2
     return frames[..., top:top+s, left:left+s]
 
-# %% ../nbs/library/extractors.ipynb #3789f80b
+# %% ../nbs/library/extractors.ipynb #16a4180e
 clip_mean = (.48145466, .4578275, .40821073)
 clip_std = (.26862954, .26130258, .27577711)
 
+# %% ../nbs/library/extractors.ipynb #7642905d
+def _see_clip(model, device, videos):
+    "Embeddings of the middle of every frame, in CLIP's units."
+    frames = centre_square(videos.to(device).flatten(0, 1))
+    pixels = fit_frames(frames, model.config.image_size, clip_mean, clip_std)
+    return model(pixel_values=pixels).image_embeds
+
+# %% ../nbs/library/extractors.ipynb #3789f80b
 def clip_extractor(
     # 'hub', or a folder with config.json and model.safetensors
     weights:str|Path=None,
@@ -421,33 +477,29 @@ def clip_extractor(
     repo:str='openai/clip-vit-large-patch14',
 )->Extractor:
     "CLIP's image embeddings, frame by frame."
-    path = clip_folder(weights, repo)
-    model, device = clip_model(path), device or 'cpu'
-    model.to(device)
+    path, device = clip_folder(weights, repo), device or 'cpu'
+    model = clip_model(path).to(device)
     c = model.config
-    def run(videos):
-        frames = centre_square(videos.to(device).flatten(0, 1))
-        return model(pixel_values=fit_frames(frames, c.image_size, clip_mean,
-            clip_std)).image_embeds
-    return Extractor(f'clip {c.hidden_size} x {c.num_hidden_layers}', run,
+    return Extractor(f'clip {c.hidden_size} x {c.num_hidden_layers}',
+        partial(_see_clip, model, device),
         weights_hash(path and path/'model.safetensors'),
         f'{c.image_size} px, bicubic antialiased',
         f'mean {clip_mean}, std {clip_std}', chunk=4, per='frame')
 
-# %% ../nbs/library/extractors.ipynb #28545ec8
+# %% ../nbs/library/extractors.ipynb #c68ef252
 # name of torchvision's network, the layers that are compared, the file
 lpips_networks = dict(
     alex=('alexnet', (1, 4, 7, 9, 11), 'alexnet-owt-7be5be79.pth', 'AlexNet'),
     vgg=('vgg16', (3, 8, 15, 22, 29), 'vgg16-397923af.pth', 'VGG-16'))
 
+# %% ../nbs/library/extractors.ipynb #28545ec8
 def channel_weights(
     net:str, # 'alex' or 'vgg'
     layers:int, # How many layers are compared
 )->list: # One tensor of channels per layer
     "The weights that human judgements gave, from torchmetrics."
-    path = (Path(
-        str(files('torchmetrics')))/f'functional/image/lpips_models/{net}.pth')
-    state = torch.load(path, map_location='cpu', weights_only=True)
+    path = files('torchmetrics')/f'functional/image/lpips_models/{net}.pth'
+    state = torch.load(Path(str(path)), map_location='cpu', weights_only=True)
     return [state[f'lin{i}.model.1.weight'].flatten() for i in range(layers)]
 
 # %% ../nbs/library/extractors.ipynb #66866b3f
@@ -464,6 +516,24 @@ def lpips_state(
     return {k.removeprefix('features.'): v for k, v in state.items()
         if not k.startswith('classifier.')}
 
+# %% ../nbs/library/extractors.ipynb #c7140adb
+def _classifier(net, weights, name):
+    "The convolutions of a classifier, frozen, with the weights of a file."
+    import torchvision
+    model, _, _, title = lpips_networks[net]
+    state = lpips_state(weights, net, name)
+    features = getattr(torchvision.models, model)(weights=None).features
+    return loaded(features, state, title, weights)
+
+# %% ../nbs/library/extractors.ipynb #4ca86f3a
+def _centred(x): # n 3 h w in [-1, 1], in the units of LPIPS
+    shift, scale = x.new_tensor([[-.030, -.088, -.188], [.458, .448, .450]])
+    return (x - shift[:, None, None])/scale[:, None, None]
+
+# %% ../nbs/library/extractors.ipynb #1624f38f
+def _unit(x): # n c h w: each pixel's vector gets length 1
+    return x / (x.square().sum(1, keepdim=True) + 1e-8).sqrt()
+
 # %% ../nbs/library/extractors.ipynb #bd46f32b
 class LPIPS(nn.Module):
     "LPIPS of frames: n 3 h w in [-1, 1], twice -> n; frozen, with gradients."
@@ -476,23 +546,19 @@ class LPIPS(nn.Module):
         if net not in lpips_networks:
             raise ValueError(f"{name}: net should be one of "
                 f"{', '.join(lpips_networks)}, not {net!r}")
-        import torchvision
         super().__init__()
-        model, self.layers, _, title = lpips_networks[net]
-        self.name, state = f'LPIPS ({title})', lpips_state(weights, net, name)
-        self.features = getattr(torchvision.models, model)(weights=None).features
-        loaded(self.features, state, title, weights)
+        _, self.layers, _, title = lpips_networks[net]
+        self.name = f'LPIPS ({title})'
+        self.features = _classifier(net, weights, name)
         self.linear = nn.ParameterList(channel_weights(net, len(self.layers)))
         self.requires_grad_(False).eval()
     def train(self, mode=True): return super().train(False)
     def unit_features(self, x):
         "Features of the compared layers, each pixel's vector of length 1."
-        shift, scale = x.new_tensor([[-.030, -.088, -.188], [.458, .448, .450]])
-        x, kept = (x - shift[:, None, None])/scale[:, None, None], []
+        x, kept = _centred(x), []
         for i, layer in enumerate(self.features[:self.layers[-1]+1]):
             x = layer(x)
-            if i in self.layers:
-                kept.append(x / (x.square().sum(1, keepdim=True) + 1e-8).sqrt())
+            if i in self.layers: kept.append(_unit(x))
         return kept
     def forward(self, a, b):
         pairs = zip(self.unit_features(a), self.unit_features(b), self.linear)

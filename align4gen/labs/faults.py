@@ -17,6 +17,8 @@ import numpy as np, torch, torch.nn.functional as F
 from einops import rearrange
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
+
+# %% ../../nbs/labs/faults.ipynb #02944510
 from .. import metrics
 from ..data import MovingDigits
 from ..files import replace_file, write_json, write_table
@@ -57,10 +59,10 @@ def _check_fault(fault:Fault, severity:float, labels:torch.Tensor, n:int):
     "ValueError if the severity is out of range or labels are missing."
     if not 0 <= severity <= 1:
         raise ValueError(f'severity is from 0 (nothing) to 1, not {severity}')
-    if not fault.paired and (labels is None or len(labels) != n):
-        raise ValueError(
-            f'{fault.name} needs one label per clip: labels=..., int64 of '
-            f'length {n}')
+    if fault.paired: return
+    if labels is None or len(labels) != n:
+        raise ValueError(f'{fault.name} needs one label per clip: labels=..., '
+            f'int64 of length {n}')
 
 # %% ../../nbs/labs/faults.ipynb #fc063e2d
 def _fault(
@@ -104,6 +106,12 @@ def _colour_casts(
     "Random shifts of the three channels, up to .8 of the range's half."
     return .8*severity*(2*torch.rand(*shape, 3, 1, 1, generator=generator) - 1)
 
+# %% ../../nbs/labs/faults.ipynb #41228b65
+def _pixel_grid(h, w): # h w 2: x and y of every pixel, -1 to 1 from edge to edge
+    sides = [(2*torch.arange(s) + 1)/s - 1 for s in (h, w)]
+    y, x = torch.meshgrid(*sides, indexing='ij')
+    return torch.stack([x, y], -1)
+
 # %% ../../nbs/labs/faults.ipynb #d58c052d
 def _bend(
     videos:torch.Tensor, # n t c h w
@@ -111,15 +119,12 @@ def _bend(
     # n t 2 4 4, standard normal: displacements at a coarse grid
     fields:torch.Tensor,
 )->torch.Tensor: # n t c h w
-    """Move pixels along smooth fields: std up to a tenth of the side at coarse
-    points."""
-    h, w = videos.shape[-2:]
-    field = F.interpolate(fields.flatten(0, 1), size=(h, w), mode='bicubic',
+    "Move pixels along smooth fields: std up to a tenth of the side."
+    size = videos.shape[-2:]
+    field = F.interpolate(fields.flatten(0, 1), size=size, mode='bicubic',
         align_corners=True)
-    y, x = torch.meshgrid(*((2*torch.arange(s) + 1)/s - 1 for s in (h, w)),
-        indexing='ij')
     field = rearrange(field, 'n k h w -> n h w k')
-    grid = (torch.stack([x, y], -1) + .2*severity*field).to(videos)
+    grid = (_pixel_grid(*size) + .2*severity*field).to(videos)
     moved = F.grid_sample(videos.flatten(0, 1), grid, padding_mode='border',
         align_corners=False)
     return moved.view_as(videos)
@@ -172,8 +177,7 @@ def _shuffle(videos, severity, generator, labels):
 # %% ../../nbs/labs/faults.ipynb #32ab9881
 @_fault('motion')
 def _freeze(videos, severity, generator, labels):
-    """The clip stops, and its last moving frame is repeated; at severity 1 it
-    never moves."""
+    "The clip stops, its last moving frame is repeated; at severity 1 all are."
     last = round((1 - severity)*(videos.shape[1] - 1))
     return videos[:, torch.arange(videos.shape[1]).clamp(max=last)]
 
@@ -185,8 +189,7 @@ def _repeat_kept(
 )->torch.Tensor: # n t c h w, made of kept clips only
     "Fill the places of all other clips with kept ones, drawn at random."
     index = torch.arange(len(videos))
-    lost = torch.ones(len(videos), dtype=torch.bool)
-    lost[keep] = False
+    lost = torch.isin(index, keep, invert=True)
     drawn = torch.randint(len(keep), (int(lost.sum()),), generator=generator)
     index[lost] = keep[drawn]
     return videos[index]
@@ -207,18 +210,15 @@ def _ranks(
 # %% ../../nbs/labs/faults.ipynb #1f2cedf5
 @_fault('variety', paired=False)
 def _repeat(videos, severity, generator, labels):
-    """Fewer different clips, repeated; at severity 1 a tenth of them. All classes
-    stay."""
+    "Fewer different clips, repeated; at severity 1 a tenth. All classes stay."
     keep = round(len(videos)*(1 - .9*severity))
-    return _repeat_kept(videos, _ranks(labels,
-        generator).argsort(stable=True)[:keep],
-        generator)
+    order = _ranks(labels, generator).argsort(stable=True)
+    return _repeat_kept(videos, order[:keep], generator)
 
 # %% ../../nbs/labs/faults.ipynb #a3a74bac
 @_fault('variety', paired=False)
 def _missing(videos, severity, generator, labels):
-    """Fewer classes; at severity 1 a tenth of them. The others are repeated to
-    fill up."""
+    "Fewer classes, at severity 1 a tenth; clips of the others are repeated."
     classes = labels.unique()
     classes = classes[torch.randperm(len(classes), generator=generator)]
     keep = classes[:max(1, round(len(classes)*(1 - .9*severity)))]
@@ -237,13 +237,14 @@ def _collapse(videos, severity, generator, labels):
         out[labels == c] = videos[keep[torch.arange(n) % len(keep)]]
     return out
 
-# %% ../../nbs/labs/faults.ipynb #8b6a399b
+# %% ../../nbs/labs/faults.ipynb #6a37e5c9
 _facts = dict(data='MovingDigits', split='test', stride=1)
 _frame_encoders = 'mini_supervised', 'mini_mae', 'mini_croco'
 
 def _metric(name, **options):
     return partial(metrics.load, name, **options, **_facts)
 
+# %% ../../nbs/labs/faults.ipynb #8b6a399b
 _panel = {f'fvd {e}': _metric('fvd-mini', extractor=e)
     for e in ('mini_videomae', *_frame_encoders)}
 _panel |= {'motion': _metric('motion-mini'), 'fid': _metric('fid-mini'),
@@ -272,6 +273,15 @@ def _real_state(
         replace_file(path, lambda part: save_file(state, part))
     return load_file(path)
 
+# %% ../../nbs/labs/faults.ipynb #5c8232ef
+def _measure(metric, state, videos, clean, facts):
+    "One metric's result; None if it needs pairs and there are none."
+    metric.reset()
+    if state: metric.from_state(state)
+    paired = metric.needs == 'pairs'
+    if paired and clean is None: return None
+    return metric.describe(**facts).update(videos, *[clean]*paired).compute()
+
 # %% ../../nbs/labs/faults.ipynb #ef16364e
 class _Panel:
     "All metrics, each having seen the real clips and nothing else."
@@ -288,14 +298,9 @@ class _Panel:
         **facts, # For the protocol
     )->dict: # Label -> metrics.Result
         "Measure a set of clips with every metric that can."
-        out = {}
-        for label, (metric, state) in self.metrics.items():
-            metric.reset()
-            if state: metric.from_state(state)
-            pairs = [clean]*(metric.needs == 'pairs')
-            if pairs and clean is None: continue
-            out[label] = metric.describe(**facts).update(videos, *pairs).compute()
-        return out
+        found = {k: _measure(*m, videos, clean, facts)
+            for k, m in self.metrics.items()}
+        return {k: r for k, r in found.items() if r is not None}
 
 # %% ../../nbs/labs/faults.ipynb #18dc8a33
 def _expected_floor(
@@ -316,23 +321,29 @@ def _extrapolate(
     draws:int=4, # Random subsets of each size
     seed:int=0, # Of the subsets
 )->float: # May come out a little below 0
-    """The Fréchet distance that infinitely many clips would give: a line against
-    1/n."""
+    "The Fréchet distance of infinitely many clips: a line against 1/n."
     g, n = torch.Generator().manual_seed(seed), min(len(a), len(b))
     some = lambda x, k: x[torch.randperm(len(x), generator=g)[:k]]
     sizes = np.repeat(np.linspace(n/2, n, points).round().astype(int), draws)
     found = [frechet_distance(some(a, k), some(b, k)) for k in sizes]
     return float(np.polyfit(1/sizes, found, 1)[1])
 
-# %% ../../nbs/labs/faults.ipynb #aae2c98e
+# %% ../../nbs/labs/faults.ipynb #df726a60
 _sizes = 64, 128, 256, 512, 1024, 2048
 
+def _at_size(f, real, cov, n):
+    "The distance of n clips, plain and extrapolated, and the floor there."
+    return dict(n=n, plain=frechet_distance(f[:n], real),
+        extrapolated=_extrapolate(f[:n], real),
+        floor=_expected_floor(cov, n, len(real)))
+
+# %% ../../nbs/labs/faults.ipynb #aae2c98e
 def _size_rows(
     label:str, # A metric of _panel with an extractor
     seed:int, # Of the clips
     real:torch.Tensor, # n d features of the reference
     severity:float=1/3, # Of the blur
-)->list: # Dicts: metric, seed, clips ('real' or 'blurred'), n, plain, extrapolated, floor
+)->list: # Dicts: metric, seed, clips ('real', 'blurred'), n, plain, extrapolated, floor
     "How a Fréchet distance depends on the number of clips, unbroken and blurred."
     extractor, cov = _panel[label]().extractor, torch.cov(real.double().T)
     data = MovingDigits('test', n=max(_sizes), seed=100 + seed)
@@ -340,17 +351,16 @@ def _size_rows(
     for clips in ('real', 'blurred'):
         blurred = clips == 'blurred'
         f = extractor(faults['blur'](videos, severity) if blurred else videos)
-        rows += [dict(metric=label, seed=seed, clips=clips, n=n,
-            plain=frechet_distance(f[:n], real), extrapolated=_extrapolate(f[:n],
-            real),
-            floor=_expected_floor(cov, n, len(real))) for n in _sizes]
+        which = dict(metric=label, seed=seed, clips=clips)
+        rows += [which | _at_size(f, real, cov, n) for n in _sizes]
     return rows
 
-# %% ../../nbs/labs/faults.ipynb #49e688f0
+# %% ../../nbs/labs/faults.ipynb #24c6b447
 _order_blind = *(f'fvd {e}' for e in _frame_encoders), 'fid', 'is'
 _all_fvd = ('fvd mini_videomae', *(f'fvd {e}' for e in _frame_encoders),
     'motion')
 
+# %% ../../nbs/labs/faults.ipynb #49e688f0
 _demands = [ # metrics, faults, which way, how surely, why
     (('psnr',), ('noise', 'cast', 'flicker', 'fade'), 'falls', 'exact',
         'every pixel moves further the same way, up to the end of the range'),
@@ -376,9 +386,17 @@ def _follows(
     steps = np.diff(values)
     return bool(np.all(steps > 0 if way == 'rises' else steps < 0))
 
-# %% ../../nbs/labs/faults.ipynb #31bdfdbd
+# %% ../../nbs/labs/faults.ipynb #50a48d4b
 _severities = 1/3, 2/3, 1.
 
+def _broken_sets(name, data, seed):
+    "Pairs (severity, clips) of one fault; of 'real' the clips as they are."
+    clean = to_float(data.videos)
+    if name == 'real': return [(0., clean)]
+    return [(s, faults[name](clean, s, seed=seed, labels=data.labels))
+        for s in _severities]
+
+# %% ../../nbs/labs/faults.ipynb #31bdfdbd
 def _set_rows(
     name:str, # In faults, or 'real'
     seed:int, # Of the clips and of the fault
@@ -386,13 +404,11 @@ def _set_rows(
     n:int=256, # Clips
 )->dict: # Label -> dicts: metric, fault, severity, seed, value, std, protocol
     "One fault at all severities, on the clips of one seed."
-    data, real = MovingDigits('test', n=n, seed=1 + seed), name == 'real'
-    clean, rows = to_float(data.videos), {label: [] for label in measure.metrics}
-    for s in (0.,) if real else _severities:
-        broken = clean
-        if not real: broken = faults[name](clean, s, seed=seed, labels=data.labels)
-        pairs = clean if real or faults[name].paired else None
-        for label, r in measure(broken, pairs, seed=1 + seed).items():
+    data = MovingDigits('test', n=n, seed=1 + seed)
+    rows, pairs = {label: [] for label in measure.metrics}, to_float(data.videos)
+    if name != 'real' and not faults[name].paired: pairs = None
+    for s, videos in _broken_sets(name, data, seed):
+        for label, r in measure(videos, pairs, seed=1 + seed).items():
             rows[label].append(dict(metric=label, fault=name, severity=round(s, 4),
                 seed=seed, value=r.value, std=r.std, protocol=r.protocol))
     return rows
@@ -427,9 +443,9 @@ def _unknown(
     labels:list, # In _panel
 )->tuple: # Some of the labels
     "Which metrics a set of clips still has to be measured with."
+    if name == 'sizes': labels = [l for l in labels if l in _sized]
     known = _measured(name, seed, folder)
-    wanted = [l for l in labels if l in _sized] if name == 'sizes' else labels
-    return tuple(l for l in wanted if l not in known)
+    return tuple(l for l in labels if l not in known)
 
 # %% ../../nbs/labs/faults.ipynb #aa155f7d
 def _one_job(
@@ -468,14 +484,28 @@ def _measure_all(
     labels:tuple=tuple(_panel), # Metrics
     **options, # n, n_real: all jobs of a folder share them
 ):
-    """First the real clips, which all sets are compared with, then what is not
-    known."""
+    "First the real clips that all sets are compared with, then what is not known."
     claim_folder(folder, options)
     done = lambda *job: not _unknown(*job, folder, labels)
     for label in tqdm(labels, 'real clips', disable=all(done(*j) for j in jobs)):
         _real_state(label, folder, options['n_real'])
     run_jobs(partial(_one_job, labels=labels), jobs, folder, processes, done,
         **options)
+
+# %% ../../nbs/labs/faults.ipynb #276d8565
+def _protocols(rows):
+    "What each metric says of itself, but for the seed, which differs."
+    found = {r['metric']: dict(r['protocol']) for r in rows if 'protocol' in r}
+    for facts in found.values(): facts.pop('seed', None)
+    return found
+
+# %% ../../nbs/labs/faults.ipynb #e10f6e1b
+def _info(command, note, settings):
+    "How a record was made."
+    info = dict(command=command, commit=commit(), machine=machine()
+        | dict(threads=1), note=note,
+        seeds='clips: 1 + the column seed; real clips: 0')
+    return info | json.loads(Path(settings).read_text())
 
 # %% ../../nbs/labs/faults.ipynb #1088e184
 def _record(
@@ -486,22 +516,15 @@ def _record(
     note:str='', # About the machine
 ):
     "Gather everything into matrix.csv, sizes.csv, protocols.json and info.json."
-    found = [(name, _measured(name, seed, runs)) for name, seed in jobs]
-    rows = [(name, r) for name, known in found for k in _panel for r in known.get(k,
-        [])]
-    write_table(out/'matrix.csv', [_short(r) for name, r in rows
-        if name != 'sizes'])
-    if size := [_short(r) for name, r in rows if name == 'sizes']:
-        write_table(out/'sizes.csv', size)
-    protocols = {r['metric']: {k: v for k, v in r['protocol'].items()
-        if k != 'seed'}
-        for _, r in rows if 'protocol' in r}
-    write_json(out/'protocols.json', protocols)
-    info = dict(command=command, commit=commit(), machine=machine()
-        | dict(threads=1),
-        note=note, seeds='clips: 1 + the column seed; real clips: 0')
-    settings = json.loads((runs/'settings.json').read_text())
-    write_json(out/'info.json', info | settings)
+    rows, sizes = [], []
+    for name, seed in jobs:
+        known = _measured(name, seed, runs)
+        kind = sizes if name == 'sizes' else rows
+        kind += [r for k in _panel for r in known.get(k, [])]
+    write_table(out/'matrix.csv', [_short(r) for r in rows])
+    if sizes: write_table(out/'sizes.csv', [_short(r) for r in sizes])
+    write_json(out/'protocols.json', _protocols(rows + sizes))
+    write_json(out/'info.json', _info(command, note, runs/'settings.json'))
 
 # %% ../../nbs/labs/faults.ipynb #a5666d2a
 def _short(
@@ -530,8 +553,7 @@ def _lab(
 
 # %% ../../nbs/labs/faults.ipynb #5a435a6e
 main = Command(_lab, 'align4gen_lab faults',
-    'Every metric against twelve faults, and '
-    'against the number of clips.',
+    'Every metric against twelve faults, and against the number of clips.',
     first=['metrics', 'seeds', 'jobs'], names=dict(metrics=lambda: _panel))
 
 # %% ../../nbs/labs/faults.ipynb #287ea107
@@ -560,30 +582,39 @@ def _effects(
         found[m, r['fault'], r['severity']].append(change)
     return {k: float(np.mean(v)) for k, v in found.items()}
 
+# %% ../../nbs/labs/faults.ipynb #2b6c7ed7
+def _curve(value, m, f, seed):
+    "A metric's values from the real clips to the last severity of a fault."
+    broken = [value[m, f, round(s, 4), seed] for s in _severities]
+    return [value[m, 'real', 0., seed], *broken]
+
+# %% ../../nbs/labs/faults.ipynb #1e8b86db
+def _kept(curves, way):
+    "How many seeds keep a demand, and does their mean?"
+    at = [0, *_severities]
+    seeds = [_follows(at, c, way) for c in curves]
+    return dict(seeds=sum(seeds), kept=_follows(at, curves.mean(0), way),
+        of=len(seeds))
+
 # %% ../../nbs/labs/faults.ipynb #b97cc8f8
 def _check_demands(
     rows:list, # Of matrix.csv
-)->list: # Dicts: metric, fault, way, surely, kept (by the mean), seeds (how many keep it), of
+)->list: # Dicts: metric, fault, way, surely; kept by the mean; seeds that keep it, of
     "Hold the record against _demands."
     value = {(r['metric'], r['fault'], r['severity'], r['seed']): r['value']
         for r in rows}
-    seeds, at = sorted({k[3] for k in value if k[1] != 'real'}), [0, *_severities]
-    def curve(m, f, seed):
-        broken = [value[m, f, round(s, 4), seed] for s in _severities]
-        return [value[m, 'real', 0., seed], *broken]
-    out = []
+    seeds, out = sorted({k[3] for k in value if k[1] != 'real'}), []
     for names, which, way, surely, _ in _demands:
         for m, f in product(names, which):
-            curves = np.array([curve(m, f, k) for k in seeds])
-            kept = [_follows(at, c, way) for c in curves]
-            out.append(dict(metric=m, fault=f, way=way, surely=surely,
-                seeds=sum(kept),
-                kept=_follows(at, curves.mean(0), way), of=len(seeds)))
+            curves = np.array([_curve(value, m, f, k) for k in seeds])
+            demand = dict(metric=m, fault=f, way=way, surely=surely)
+            out.append(demand | _kept(curves, way))
     return out
 
-# %% ../../nbs/labs/faults.ipynb #7a402327
+# %% ../../nbs/labs/faults.ipynb #8f13bf2f
 _frame_pairs = ('warp', 'wobble'), ('cast', 'flicker')
 
+# %% ../../nbs/labs/faults.ipynb #7a402327
 def _motion_weight(
     rows:list, # Of matrix.csv
     metric:str, # In _panel

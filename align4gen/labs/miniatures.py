@@ -17,10 +17,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from timm.models.vision_transformer import Block
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
+
+# %% ../../nbs/labs/miniatures.ipynb #3e369755
 from .. import encoders, vae
 from ..commands import Command
-from ..data import (MovingDigits, bright_colour, digit_images, place_digits,
-    worlds, _photographs, _window)
+from ..data import MovingDigits, bright_colour, digit_images, place_digits
+from ..data import worlds, _photographs, _window
 from ..objectives import Flow
 from ..run import machine
 from ..sample import sample
@@ -41,6 +43,10 @@ recipes = dict(
     image_dit=dict(steps=1500, batch=64, lr=2e-3),
 )
 
+# %% ../../nbs/labs/miniatures.ipynb #0788c2f8
+def _matrices(*entries): # Four times n -> n 2 2
+    return torch.stack(entries, -1).reshape(-1, 2, 2)
+
 # %% ../../nbs/labs/miniatures.ipynb #677ec0fd
 def small_warps(
     r:torch.Tensor, # n 3 in [0, 1): angle, scale, shear
@@ -48,9 +54,14 @@ def small_warps(
     "Turns of up to 15 degrees, scales of up to 15 %, shears of up to 0.2."
     angle, scale, shear = (r[:, 0]-.5)*.52, 1 + (r[:, 1]-.5)*.3, (r[:, 2]-.5)*.4
     one, zero = torch.ones_like(shear), torch.zeros_like(shear)
-    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1)
-    slant = torch.stack([one, shear, zero, one], -1)
-    return turn.reshape(-1, 2, 2) @ slant.reshape(-1, 2, 2) / scale[:, None, None]
+    turn = _matrices(angle.cos(), -angle.sin(), angle.sin(), angle.cos())
+    return turn @ _matrices(one, shear, zero, one) / scale[:, None, None]
+
+# %% ../../nbs/labs/miniatures.ipynb #82120ca3
+def _random_places(r, photos, size):
+    "(middle of each window, which photograph it is cut from)."
+    span = torch.tensor([photos.shape[-1], photos.shape[-2]]) - 2*size
+    return size/2 + r[:, :2]*span, (r[:, 2]*len(photos)).long()
 
 # %% ../../nbs/labs/miniatures.ipynb #b18f8d04
 def photo_windows(
@@ -59,8 +70,7 @@ def photo_windows(
 )->torch.Tensor: # n 3 size size in [0, 1]
     "Random places of the two photographs."
     photos = _photographs(4*size)
-    span = torch.tensor([photos.shape[-1], photos.shape[-2]]) - 2*size
-    origin, which = size/2 + r[:, :2]*span, (r[:, 2]*len(photos)).long()
+    origin, which = _random_places(r, photos, size)
     out = torch.empty(len(r), 3, size, size)
     for i, photo in enumerate(photos):
         out[which == i] = _window(photo, origin[which == i], size)
@@ -79,6 +89,18 @@ def _ink(
     return place_digits(images, r[:, :2]*(size - box), size, box,
         warp), colour[:, :, None, None]
 
+# %% ../../nbs/labs/miniatures.ipynb #b59626e5
+def _some(x, n): return x[torch.randint(len(x), (n,))] # n of them, by chance
+
+# %% ../../nbs/labs/miniatures.ipynb #f870c741
+def _add_digit(view, others, chance):
+    "Smaller digits over a part of the frames, at random places."
+    size = view.shape[-1]
+    r = torch.rand(len(view), 7)
+    opacity, colour = _ink(others, r, size, round(size*.43))
+    opacity = opacity * (torch.rand(len(view), 1, 1, 1) < chance)
+    return view*(1 - opacity) + colour*opacity
+
 # %% ../../nbs/labs/miniatures.ipynb #fcf377ca
 def digit_views(
     images:torch.Tensor, # n 8 8 in [0, 1]
@@ -93,11 +115,7 @@ def digit_views(
     opacity, colour = _ink(images, r[:, :7], size, round(size*11/16))
     view = photo_windows(r[:, 7:], size)*dim*(1 - opacity) + colour*opacity
     for k in range(1, objects):
-        others = images[torch.randint(len(images), (len(images),))]
-        opacity, colour = _ink(others, torch.rand(len(images), 7), size,
-            round(size*.43))
-        opacity = opacity * (torch.rand(len(images), 1, 1, 1) < 1 - k/objects)
-        view = view*(1 - opacity) + colour*opacity
+        view = _add_digit(view, _some(images, len(images)), 1 - k/objects)
     return view*2 - 1
 
 # %% ../../nbs/labs/miniatures.ipynb #c76bfd10
@@ -142,6 +160,12 @@ def _cycle(optimizer, lr:float, steps:int):
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps,
         pct_start=.1)
 
+# %% ../../nbs/labs/miniatures.ipynb #29d24afa
+def _note(history, recent, step):
+    "Keep the mean of the losses since the last note."
+    history.append((step, round(sum(recent)/len(recent), 4)))
+    recent.clear()
+
 # %% ../../nbs/labs/miniatures.ipynb #2069257d
 def fit(
     module:nn.Module, # Everything that learns
@@ -163,11 +187,13 @@ def fit(
     for i in tqdm(range(1, steps+1), title, disable=not progress, mininterval=2):
         recent.append(_learn(module, loss, opt, clip))
         schedule.step()
-        if i % every == 0:
-            history.append((i, round(sum(recent)/len(recent), 4)))
-            recent.clear()
+        if i % every == 0: _note(history, recent, i)
     module.eval()
     return dict(minutes=round((time.time() - start)/60, 2), history=history)
+
+# %% ../../nbs/labs/miniatures.ipynb #3c1590f1
+def _off(out, frames): # Squared error, and a tenth of absolute error
+    return F.mse_loss(out, frames) + .1*F.l1_loss(out, frames)
 
 # %% ../../nbs/labs/miniatures.ipynb #259635ac
 def vae_loss(
@@ -178,8 +204,7 @@ def vae_loss(
     "Squared error, a tenth of absolute error, and a little KL."
     q = model.encode(frames).latent_dist
     out = model.decode(q.sample()).sample.float()
-    return (F.mse_loss(out, frames) + .1*F.l1_loss(out, frames)
-        + kl*q.kl().mean()/frames[0].numel())
+    return _off(out, frames) + kl*q.kl().mean()/frames[0].numel()
 
 # %% ../../nbs/labs/miniatures.ipynb #0bb5f993
 def psnr(
@@ -225,6 +250,9 @@ def measure_vae(
         sample=True, generator=g))
     return {k: round(psnr(model.decode(z), video), 2) for k, z in psnrs.items()}
 
+# %% ../../nbs/labs/miniatures.ipynb #5a3fef88
+def _rounded(x): return [round(v, 5) for v in x.tolist()]
+
 # %% ../../nbs/labs/miniatures.ipynb #78b80e12
 def measured_scaling(
     model:nn.Module, # AutoencoderKL
@@ -233,8 +261,8 @@ def measured_scaling(
     "Mean and deviation of each latent channel over training frames."
     with torch.no_grad():
         z = vae.each_chunk(lambda x: vae.posterior(model, x)[0], frames, 256)
-    return dict(latents_mean=[round(v, 5) for v in z.mean((0, 2, 3)).tolist()],
-        latents_std=[round(v, 5) for v in z.std((0, 2, 3)).tolist()])
+    return dict(latents_mean=_rounded(z.mean((0, 2, 3))),
+        latents_std=_rounded(z.std((0, 2, 3))))
 
 # %% ../../nbs/labs/miniatures.ipynb #130e6816
 def as_shipped(
@@ -252,6 +280,12 @@ def weight_name(
     mini = 'mini' if size == 16 else f'mini{size}'
     return f'vae_{mini}' if short == 'vae' else f'{mini}_{short}'
 
+# %% ../../nbs/labs/miniatures.ipynb #d30474d3
+def _make_command(short, size):
+    "The command that makes a miniature again."
+    world = '' if size == 16 else f' --world digits{size}'
+    return f'align4gen_lab miniatures{world} --only {short}'
+
 # %% ../../nbs/labs/miniatures.ipynb #a8df065f
 def model_card(
     short:str, # A key of recipes
@@ -263,11 +297,10 @@ def model_card(
 )->dict:
     "What a reader must know before trusting the weights."
     precision = 'bfloat16 autocast' if fast_bf16() else 'float32'
-    world = '' if size == 16 else f' --world digits{size}'
     return dict(name=weight_name(short, size), method=method,
         data=f'Moving Digits, train images only, {size} px', **made,
         machine=machine() | dict(precision=precision), measured=measured,
-        command=f'align4gen_lab miniatures{world} --only {short}', **more)
+        command=_make_command(short, size), **more)
 
 # %% ../../nbs/labs/miniatures.ipynb #0dcf2961
 @dataclass
@@ -319,9 +352,7 @@ def build_vae(
 )->Miniature:
     "The frame VAE."
     model, clips = vae.mini_vae(), world_clips(size).flatten(0, 1)
-    loss = lambda: vae_loss(model,
-        to_float(clips[torch.randint(len(clips), (batch,))]))
-    # on frames of all clips
+    loss = lambda: vae_loss(model, to_float(_some(clips, batch)))
     # of all kinds of clips
     some = clips[::24] if size > 16 else clips[:6144]
     def scaling():
@@ -343,6 +374,12 @@ def pooled_features(
     pools = dict(mean=f.mean(1), mean_max=encoders.pool_tokens(f))
     return {k: F.normalize(v, dim=-1) for k, v in pools.items()}
 
+# %% ../../nbs/labs/miniatures.ipynb #f57eba33
+def _nearest(a, known, b, truth, k):
+    "How often the k nearest neighbours of b in a, by cosine, name it rightly."
+    near = KNeighborsClassifier(k, metric='cosine').fit(a, known)
+    return round(near.score(b, truth), 3)
+
 # %% ../../nbs/labs/miniatures.ipynb #76d0a03c
 def knn_probe(
     encoder:callable, # video -> b t n d
@@ -354,10 +391,8 @@ def knn_probe(
     train = MovingDigits(n=n, frames=1, size=size, seed=7)
     test = MovingDigits('test', n=min(1000, n), frames=1, size=size, seed=7)
     a, b = pooled_features(encoder, train), pooled_features(encoder, test)
-    def score(p):
-        near = KNeighborsClassifier(k, metric='cosine').fit(a[p], train.labels)
-        return round(near.score(b[p], test.labels), 3)
-    return {f'knn_{p}': score(p) for p in a}
+    return {f'knn_{p}': _nearest(a[p], train.labels, b[p], test.labels, k)
+        for p in a}
 
 # %% ../../nbs/labs/miniatures.ipynb #f04ec517
 def pixel_tokens(
@@ -375,6 +410,10 @@ def _ridge(
     square = x.T@x + 1e-3*len(x)*torch.eye(x.shape[1]).double()
     return torch.linalg.solve(square, x.T@y.double())
 
+# %% ../../nbs/labs/miniatures.ipynb #c9f36f18
+def _with_one(f): # n d -> n d+1, float64: a column for the constant
+    return torch.cat([f, torch.ones(len(f), 1)], 1).double()
+
 # %% ../../nbs/labs/miniatures.ipynb #107a3099
 def linear_r2(
     x:torch.Tensor, # n d, features to fit on
@@ -383,8 +422,8 @@ def linear_r2(
     v:torch.Tensor, # m k, the truth there
 )->float: # 1 is perfect, 0 the mean of y, below 0 worse than that
     "How much of something can be read off by a linear map?"
-    x, u = (torch.cat([f, torch.ones(len(f), 1)], 1).double() for f in (x, u))
-    wrong = (u@_ridge(x, y) - v).square().sum()
+    guess = _with_one(u) @ _ridge(_with_one(x), y)
+    wrong = (guess - v).square().sum()
     return round((1 - wrong / (v - y.mean(0)).square().sum()).item(), 3)
 
 # %% ../../nbs/labs/miniatures.ipynb #6d37e491
@@ -409,6 +448,10 @@ def scene(
     colour = (video[:, 0]*ink).sum((2, 3)) / ink.sum((2, 3))
     return video, place, colour, cells(video[:, 0])
 
+# %% ../../nbs/labs/miniatures.ipynb #46019a99
+def _token_r2(f, a, g, b): # n m d, n m k: as linear_r2, over all tokens
+    return linear_r2(*(x.flatten(0, 1) for x in (f, a, g, b)))
+
 # %% ../../nbs/labs/miniatures.ipynb #64500fa2
 def detail_probe(
     encoder:callable, # video -> b t n d
@@ -418,11 +461,10 @@ def detail_probe(
     "What can be read off the tokens besides the digit's name?"
     (video, *a), (test, *b) = scene('train', n, size), scene('test', 512, size)
     f, g = encoder(video)[:, 0], encoder(test)[:, 0]
-    def each(c): return c.repeat_interleave(f.shape[1], 0)
-    flat = [x.flatten(0, 1) for x in (f, g, a[2], b[2])]
+    def each(c): return c[:, None].expand(-1, f.shape[1], -1)
     return dict(place_r2=linear_r2(f.mean(1), a[0], g.mean(1), b[0]),
-        colour_r2=linear_r2(flat[0], each(a[1]), flat[1], each(b[1])),
-        pixels_r2=linear_r2(flat[0], flat[2], flat[1], flat[3]))
+        colour_r2=_token_r2(f, each(a[1]), g, each(b[1])),
+        pixels_r2=_token_r2(f, a[2], g, b[2]))
 
 # %% ../../nbs/labs/miniatures.ipynb #0aa0a15b
 def measure_encoder(
@@ -445,6 +487,10 @@ def measured_as(
     "Both probes, of a miniature that is not in the registry yet."
     return measure_encoder(encoders.mini_entry(short, size), model)
 
+# %% ../../nbs/labs/miniatures.ipynb #49b5a219
+def _find_own(logits): # Cross-entropy: the right answers stand on the diagonal
+    return F.cross_entropy(logits, torch.arange(len(logits)))
+
 # %% ../../nbs/labs/miniatures.ipynb #1ff23129
 def info_nce(
     a:torch.Tensor, # n d, one view of each image
@@ -453,8 +499,14 @@ def info_nce(
 )->torch.Tensor: # Scalar; log(n) if the views tell nothing
     "Find my other view among all n, and the other way round."
     a, b = F.normalize(a.float(), dim=-1), F.normalize(b.float(), dim=-1)
-    logits, own = a @ b.T / temperature, torch.arange(len(a))
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own))/2
+    logits = a @ b.T / temperature
+    return (_find_own(logits) + _find_own(logits.T))/2
+
+# %% ../../nbs/labs/miniatures.ipynb #c085a00b
+def _two_views(images, n, size):
+    "Two fresh views of n different digit images: all the first, then the second."
+    some = images[torch.randperm(len(images))[:n]]
+    return digit_views(torch.cat([some, some]), size)
 
 # %% ../../nbs/labs/miniatures.ipynb #8971d82b
 def build_infonce(
@@ -466,9 +518,8 @@ def build_infonce(
     model = encoders.mini_vit(size=size)
     head = nn.Sequential(nn.Linear(192, 256), nn.GELU(), nn.Linear(256, 64))
     def loss():
-        some = images[torch.randperm(len(images))[:batch]]
-        views = digit_views(torch.cat([some, some]), size)
-        return info_nce(*head(encoders.pool_tokens(model(views))).chunk(2))
+        tokens = model(_two_views(images, batch, size))
+        return info_nce(*head(encoders.pool_tokens(tokens)).chunk(2))
     def measure(): return measured_as('infonce', model, size) | dict(
         pixels=knn_probe(pixel_tokens, size))
     return Miniature(nn.ModuleList([model, head]), model, loss, measure,
@@ -522,6 +573,12 @@ def some_cells(
     "Which cells are seen."
     return torch.rand(n, cells).argsort(1).argsort(1) < round(cells*share)
 
+# %% ../../nbs/labs/miniatures.ipynb #39ad6550
+def _puzzle(frames, share):
+    "The cells of frames, and which of them are seen."
+    truth = cells(frames)
+    return truth, some_cells(*truth.shape[:2], share)
+
 # %% ../../nbs/labs/miniatures.ipynb #e0d52123
 def masked_loss(
     model:MaskedAutoencoder,
@@ -529,8 +586,7 @@ def masked_loss(
     share:float=.5, # How much of a frame is seen
 )->torch.Tensor: # Scalar: squared error over the cells that were not seen
     "Hide half of the cells, paint them, compare."
-    truth = cells(frames)
-    keep = some_cells(*truth.shape[:2], share)
+    truth, keep = _puzzle(frames, share)
     return (model(frames, keep) - truth)[~keep].square().mean()
 
 # %% ../../nbs/labs/miniatures.ipynb #205bcef3
@@ -555,8 +611,7 @@ def build_mae(
 )->Miniature:
     "The detail teacher: what is under the mask? No labels."
     (images, _), model = digit_images('train'), MaskedAutoencoder(size)
-    loss = lambda: masked_loss(model, digit_views(images[torch.randint(len(images),
-        (batch,))], size))
+    loss = lambda: masked_loss(model, digit_views(_some(images, batch), size))
     measure = lambda: painted('mae', model.encoder, size, masked_loss(model,
         test_frames(size).flatten(0, 1)))
     return Miniature(model, model.encoder, loss, measure,
@@ -569,9 +624,15 @@ def clip_accuracy(
     density:int=1, # Objects in a clip
 )->float: # Share read rightly
     "How well the judge reads test clips: the ceiling of every accuracy it reports."
-    size = judge.entry.size
-    clips = MovingDigits('test', n=n, size=size, seed=7, density=density)
+    look = dict(size=judge.entry.size, density=density)
+    clips = MovingDigits('test', n=n, seed=7, **look)
     return round(encoders.accuracy(to_float(clips.videos), clips.labels, judge), 4)
+
+# %% ../../nbs/labs/miniatures.ipynb #e6e910c2
+def _reading_loss(model, views, labels):
+    "Cross-entropy of the digits' names, a little smoothed."
+    logits = model.logits(model(views)).float()
+    return F.cross_entropy(logits, labels, label_smoothing=.05)
 
 # %% ../../nbs/labs/miniatures.ipynb #9c1d9572
 def _reader(
@@ -581,13 +642,13 @@ def _reader(
     objects:int, # At most, in a frame
 )->tuple: # (module, loss, measure)
     "A network that learns to name the digit of a frame."
-    (images, labels), entry = digit_images('train'), encoders.mini_entry(short, size)
+    images, labels = digit_images('train')
+    entry = encoders.mini_entry(short, size)
     model = entry.build()
     def loss():
         pick = torch.randperm(len(images))[:batch]
         views = digit_views(images[pick], size, objects=objects)
-        return F.cross_entropy(model.logits(model(views)).float(), labels[pick],
-            label_smoothing=.05)
+        return _reading_loss(model, views, labels[pick])
     def measure(): return measure_encoder(entry, model) | dict(
         clip_accuracy=clip_accuracy(encoders.Judge(entry, model)))
     return model, loss, measure
@@ -601,6 +662,12 @@ def build_supervised(
     model, loss, measure = _reader('supervised', batch, size, 1)
     return Miniature(model, model, loss, measure, 'Digit classification with labels')
 
+# %% ../../nbs/labs/miniatures.ipynb #eebe3df8
+def _crowd_accuracy(judge, **n):
+    "How well clips of two and of four digits are read."
+    return {f'clip_accuracy_{k}': clip_accuracy(judge, density=k, **n)
+        for k in (2, 4)}
+
 # %% ../../nbs/labs/miniatures.ipynb #ded6e385
 def build_judge(
     batch:int, # Frames in a step
@@ -611,12 +678,9 @@ def build_judge(
     model, loss, measure = _reader('judge', batch, size, 1 if size == 16 else 4)
     def measure_all():
         found, entry = measure(), encoders.mini_entry('judge', size)
-        for k in (2, 4) if size > 16 else ():
-            found[f'clip_accuracy_{k}'] = clip_accuracy(encoders.Judge(entry, model),
-                density=k)
-        return found
-    return Miniature(model, model, loss,
-        measure_all,
+        if size == 16: return found
+        return found | _crowd_accuracy(encoders.Judge(entry, model))
+    return Miniature(model, model, loss, measure_all,
         'Digit classification with labels by a convolutional net')
 
 # %% ../../nbs/labs/miniatures.ipynb #665bed6a
@@ -633,6 +697,11 @@ class MaskedVideo(Painter):
         x = x + encoders.sincos_table(keep.shape[1], x.shape[-1])[:, None]
         return self.decoder(x.flatten(1, 2)).unflatten(1, keep.shape[1:]).float()
 
+# %% ../../nbs/labs/miniatures.ipynb #dca98ddd
+def _tubelets(video): # n 2t c h w -> n t cells 96
+    return rearrange(video, 'n (t u) c (r p) (k q) -> n t (r k) (u p q c)', u=2,
+        p=4, q=4)
+
 # %% ../../nbs/labs/miniatures.ipynb #3f6bdc04
 def tube_loss(
     model:MaskedVideo,
@@ -640,11 +709,14 @@ def tube_loss(
     share:float=.25, # Of the tubes, that are seen
 )->torch.Tensor: # Scalar: squared error over the tubelets that were not seen
     "Hide three quarters of the tubes, paint them, compare."
-    truth = rearrange(video, 'n (t u) c (r p) (k q) -> n t (r k) (u p q c)', u=2,
-        p=4, q=4)
+    truth = _tubelets(video)
     n, t, places = truth.shape[:3]
     keep = some_cells(n, places, share)[:, None].expand(-1, t, -1)
     return (model(video, keep) - truth)[~keep].square().mean()
+
+# %% ../../nbs/labs/miniatures.ipynb #5b54c575
+def _mlp(dim):
+    return nn.Sequential(nn.Linear(dim, 4*dim), nn.GELU(), nn.Linear(4*dim, dim))
 
 # %% ../../nbs/labs/miniatures.ipynb #624bf1aa
 class CrossBlock(nn.Module):
@@ -654,9 +726,8 @@ class CrossBlock(nn.Module):
         self.own = Block(dim, heads, qkv_bias=True)
         self.norm, self.after = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.other = nn.MultiheadAttention(dim, heads, batch_first=True)
-        self.mlp = nn.Sequential(nn.Linear(dim, 4*dim), nn.GELU(),
-            nn.Linear(4*dim, dim))
-    def forward(self, x:torch.Tensor, y:torch.Tensor)->torch.Tensor: # n m d each -> n m d
+        self.mlp = _mlp(dim)
+    def forward(self, x:torch.Tensor, y:torch.Tensor)->torch.Tensor: # All n m d
         x = self.own(x)
         x = x + self.other(self.norm(x), y, y, need_weights=False)[0]
         return x + self.mlp(self.after(x))
@@ -685,8 +756,7 @@ def cross_loss(
     share:float=.25, # Of the cells of the first view, that are seen
 )->torch.Tensor: # Scalar: squared error over the cells that were not seen
     "Hide three quarters of the cells, paint them from the other view, compare."
-    truth = cells(first)
-    keep = some_cells(*truth.shape[:2], share)
+    truth, keep = _puzzle(first, share)
     return (model(first, second, keep) - truth)[~keep].square().mean()
 
 # %% ../../nbs/labs/miniatures.ipynb #ffb45dbc
@@ -701,13 +771,19 @@ def build_videomae(
 )->Miniature:
     "A video encoder that halves time: what is in the tubes under the mask?"
     clips, model = world_clips(size), MaskedVideo(size)
-    loss = lambda: tube_loss(model,
-        to_float(clips[torch.randint(len(clips), (batch,))]))
+    loss = lambda: tube_loss(model, to_float(_some(clips, batch)))
     measure = lambda: painted('videomae', model.encoder, size,
         tube_loss(model, test_clips(size)))
     return Miniature(model, model.encoder, loss, measure,
         'Masked reconstruction of tubelets, no labels; probed on clips that '
         'stand still', painting)
+
+# %% ../../nbs/labs/miniatures.ipynb #eef3fd8a
+def _two_moments(clips, n):
+    "Two frames each of n clips, by chance, in either order."
+    video = to_float(_some(clips, n))
+    i, j = torch.randperm(video.shape[1])[:2]
+    return video[:, i], video[:, j]
 
 # %% ../../nbs/labs/miniatures.ipynb #99eb1b3a
 def build_croco(
@@ -716,15 +792,12 @@ def build_croco(
 )->Miniature:
     "Pairs of views: what is hidden in the one can be seen in the other."
     clips, model = world_clips(size), CrossCompletion(size)
-    def loss():
-        video = to_float(clips[torch.randint(len(clips), (batch,))])
-        i, j = torch.randperm(video.shape[1])[:2]
-        return cross_loss(model, video[:, i], video[:, j])
     def measure():
         video = test_clips(size)
         return painted('croco', model.encoder, size,
             cross_loss(model, video[:, 0], video[:, 5]))
-    return Miniature(model, model.encoder, loss, measure,
+    return Miniature(model, model.encoder,
+        lambda: cross_loss(model, *_two_moments(clips, batch)), measure,
         'Cross-view completion of two moments of a clip, no labels', painting)
 
 # %% ../../nbs/labs/miniatures.ipynb #8be4255a
@@ -735,12 +808,18 @@ def build_dit(
     "A diffusion model of single frames, for its own features. No labels."
     (images, _), model = digit_images('train'), encoders.MiniDiT(size=size)
     def loss():
-        some = images[torch.randint(len(images), (batch,))]
-        return Flow().loss(model.dit, digit_views(some, size)[:, None])
+        views = digit_views(_some(images, batch), size)
+        return Flow().loss(model.dit, views[:, None])
     method = (f'Image diffusion (flow); tokens after block {model.block} of '
         f'frames noised to t = {model.t}, no labels')
     return Miniature(model, model, loss, lambda: measured_as('dit', model, size),
         method, painting)
+
+# %% ../../nbs/labs/miniatures.ipynb #8ec0c43f
+def _stills(model, n, steps, guidance):
+    "Images that a model draws of every digit, each as a clip that stands still."
+    drawn = sample(model, n, steps=steps, guidance=guidance, progress=False)
+    return drawn.expand(-1, 6, -1, -1, -1)
 
 # %% ../../nbs/labs/miniatures.ipynb #b7e1c0d2
 def measure_image_dit(
@@ -749,13 +828,19 @@ def measure_image_dit(
     steps:int=20, # Of the sampler
 )->dict: # Accuracy of the images, without and with guidance
     "A held-out network reads every image, shown to it as a still."
-    found = {}
+    found, labels = {}, torch.arange(n) % 10
     for g in (1., 3.):
-        stills = sample(model, n, steps=steps, guidance=g,
-            progress=False).expand(-1, 6, -1, -1, -1)
-        right = encoders.accuracy(stills, torch.arange(n) % 10)
+        right = encoders.accuracy(_stills(model, n, steps, g), labels)
         found[f'accuracy_guidance_{g:g}'] = round(right, 3)
     return found
+
+# %% ../../nbs/labs/miniatures.ipynb #5d7bf95c
+def _latent_frames(n):
+    "Latents of two frames of each of n clips, and their labels."
+    clips = MovingDigits(n=n)
+    frames = to_float(clips.videos[:, ::3])
+    z = vae.load('mini').encode(frames).flatten(0, 1)[:, None]
+    return z, clips.labels.repeat_interleave(2)
 
 # %% ../../nbs/labs/miniatures.ipynb #f3a9616a
 def build_image_dit(
@@ -765,10 +850,8 @@ def build_image_dit(
 )->Miniature:
     "An image diffusion model with labels, on latents: what VideoDiT converts."
     if size != 16: raise ValueError('image_dit is made for 16 px only')
-    clips, model, flow = MovingDigits(n=n), image_dit(), Flow(time='logit-normal')
-    frames = to_float(clips.videos[:, ::3])
-    z = vae.load('mini').encode(frames).flatten(0, 1)[:, None]
-    y = clips.labels.repeat_interleave(2)
+    model, flow = image_dit(), Flow(time='logit-normal')
+    z, y = _latent_frames(n)
     def loss():
         i = torch.randint(len(z), (batch,))
         return flow.loss(model, z[i], y[i])
@@ -794,6 +877,10 @@ def make(
     ship(card['name'], model.state_dict(), card, out)
     return card
 
+# %% ../../nbs/labs/miniatures.ipynb #9f982cb5
+def _is_there(short, size, folder):
+    return (Path(folder)/f'{weight_name(short, size)}.safetensors').is_file()
+
 # %% ../../nbs/labs/miniatures.ipynb #e7f8a64b
 def _todo(
     only:str, # Names, separated by commas
@@ -802,12 +889,16 @@ def _todo(
     go_on:bool, # Leave out what lies there
 )->list: # Keys of recipes
     "Which models are left to train."
-    folder = Path(out or weights_folder())
-    names = only.split(',')
+    folder, names = out or weights_folder(), only.split(',')
     if size > 16: names = [n for n in names if n != 'image_dit']
     if not go_on: return names
-    def there(n): return (folder/f'{weight_name(n, size)}.safetensors').is_file()
-    return [n for n in names if not there(n)]
+    return [n for n in names if not _is_there(n, size, folder)]
+
+# %% ../../nbs/labs/miniatures.ipynb #49fbc482
+def _tell(card):
+    "Print what came out of a training."
+    print(f"{card['name']}: {card['steps']} steps, {card['minutes']} min",
+        card['measured'], flush=True)
 
 # %% ../../nbs/labs/miniatures.ipynb #5b8adb7b
 def _lab(
@@ -824,10 +915,8 @@ def _lab(
         raise ValueError(f'--steps_scale is more than 0, not {steps_scale}')
     size = worlds[world]['size']
     for name in _todo(only, size, out, go_on):
-        c = make(name, out or None, steps_scale, seed=seed, size=size,
-            threads=threads)
-        print(f"{c['name']}: {c['steps']} steps, {c['minutes']} min", c['measured'],
-            flush=True)
+        _tell(make(name, out or None, steps_scale, seed=seed, size=size,
+            threads=threads))
 
 # %% ../../nbs/labs/miniatures.ipynb #9e84b37e
 main = Command(_lab, 'align4gen_lab miniatures', 'Train the miniature VAE, the '
