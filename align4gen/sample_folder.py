@@ -145,7 +145,7 @@ def read_back(path:Path)->torch.Tensor: # As write_clip wrote it -> uint8 t c h 
     "One video back."
     if path.suffix != '.npy': return read_video(path)
     try: return torch.from_numpy(np.load(path, allow_pickle=False))
-    except (ValueError, EOFError):
+    except Exception: # Of a damaged header NumPy raises many kinds
         raise ValueError(f'{path} is damaged: delete it, sample_to makes it again') from None
 
 # %% ../nbs/library/sample_folder.ipynb #e72f92d8

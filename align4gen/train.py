@@ -29,6 +29,7 @@ from .sample import condition_of, save_samples
 from .source import (Batch, autocast, count_classes, held_out,
     load_frozen, load_vae, open_source, process_slice)
 from .vdit import VDiT
+from .weights import load_state
 
 # %% ../nbs/08_train.ipynb #c99700b7
 class Recipe:
@@ -202,9 +203,7 @@ class VDiTRecipe(AlignedStep):
             self.config.precision))
     def figures(self, average, folder): return log.judge_samples(self, average)
     def load(self, folder, state):
-        model = self.build_model()
-        model.load_state_dict(state)
-        return model
+        return load_state(self.build_model(), state, 'checkpoint', folder)
     def title(self): return f'V-DiT {self.config.size}'
     def card(self, run, name):
         return vdit_card(run, name, self.title(), 'vdit', 'VDiT')

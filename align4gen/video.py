@@ -321,8 +321,14 @@ def to_rgb(
 def read_image(
     path:str|Path, # An image file
 )->np.ndarray: # uint8 h w 3
-    "One picture, upright as EXIF says, transparent pixels white."
-    with Image.open(path) as image: return to_rgb(ImageOps.exif_transpose(image))
+    """One picture, upright as EXIF says, transparent pixels white; BadVideo if it
+    cannot be decoded."""
+    try:
+        with Image.open(path) as image: return to_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError: raise
+    except Exception as e:
+        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise BadVideo(path, f'does not decode: {reason}') from e
 
 # %% ../nbs/library/video.ipynb #36072f76
 video_suffixes = set(

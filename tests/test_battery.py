@@ -317,6 +317,7 @@ case('Aligner')([
     ('a misspelled mode', lambda w: aligned(w, mode='cat'), "'concat'"),
     ('an unknown rule of time', lambda w: aligned(w, time='every 4'), "'every 4'"),
     ('no forward before', lambda w: aligned(w)(w.clips[:2]), 'run the model'),
+    ('clips in [0, 1]', lambda w: loss_of(w, w.clips[:2]/2 + .5), r'\[0, 1\]'),
     ('clips in [0, 255]', lambda w: loss_of(w, w.bytes[:2].float()), r'\[-1, 1\]'),
     ('bytes', lambda w: loss_of(w, w.bytes[:2]), 'uint8'),
     ('NaN', lambda w: loss_of(w, w.clips[:2]*nan), 'NaN|finite|no number'),
