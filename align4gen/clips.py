@@ -97,7 +97,7 @@ def digit_clips(
 def _open_npy(path): # uint8 t 3 h w, still on disk
     "An array of frames; BadVideo for anything else."
     try: video = np.load(path, mmap_mode='r', allow_pickle=False)
-    except (ValueError, OSError, EOFError) as e:
+    except Exception as e: # Of a damaged header NumPy raises many kinds
         raise BadVideo(path, 'no array of numbers that NumPy reads') from e
     if video.dtype == np.uint8 and video.ndim == 4 and video.shape[1] == 3:
         return video

@@ -150,8 +150,13 @@ def read_index(
     _check_folder(folder)
     manifest = read_json(folder/'manifest.json', ('vae', 'teachers', 'data'))
     index = read_json(folder/'index.json', ('shards', 'samples', 'bad'))
+    gone = {*_columns} - {*index['samples']}
+    if gone or any({'name', 'size'} - {*s} for s in index['shards']):
+        raise ValueError(f'{folder/"index.json"} is damaged: run align4gen_cache again')
     for s in index['shards']: _check_shard(folder/Path(s['name']).name, s['size'])
     return manifest, index
+
+_columns = 'draw', 'index', 'shard', 'label', 'offset', 'length'
 
 # %% ../nbs/library/shards.ipynb #2d71fa44
 def verify(
