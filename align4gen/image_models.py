@@ -144,6 +144,16 @@ def _plain_config(config):
     def plain(v): return [*v] if isinstance(v, tuple) else v
     return {k: plain(v) for k, v in config.items() if not k.startswith('_')}
 
+# %% ../nbs/library/image_models.ipynb #7ea45b1c
+def _cropped_positions(m, h, w):
+    "SD3's way: the middle of its table, for frames of h x w patches."
+    p, most = m.config.patch_size, m.config.pos_embed_max_size
+    if max(h, w) > most:
+        raise ValueError(
+            f'VideoDiT: frames of {h*p} x {w*p} latents; this Stable Diffusion 3 '
+            f'has places for {most*p} x {most*p}')
+    return m.pos_embed.cropped_pos_embed(h*p, w*p)
+
 # %% ../nbs/library/image_models.ipynb #e7f324f8
 class _SD3Image:
     "What a video model asks of diffusers' SD3Transformer2DModel."
@@ -250,7 +260,7 @@ def _ready_prompt(m, y, t):
 # %% ../nbs/library/image_models.ipynb #749ec56b
 def _check_prompt(m, y):
     "ValueError unless y are prompts of the widths that this SD3 reads."
-    if not isinstance(y, Prompt):
+    if not hasattr(y, 'pooled'):
         raise ValueError(f'VideoDiT: y is {type(y).__name__}, but Stable Diffusion 3 '
             'reads prompts: Prompt(tokens, pooled)')
     want = m.config.joint_attention_dim, m.config.pooled_projection_dim
@@ -258,16 +268,6 @@ def _check_prompt(m, y):
     if have != want:
         raise ValueError(f'VideoDiT: a prompt with {have[0]} and {have[1]} channels, '
             f'this model reads {want[0]} (tokens) and {want[1]} (pooled)')
-
-# %% ../nbs/library/image_models.ipynb #7ea45b1c
-def _cropped_positions(m, h, w):
-    "SD3's way: the middle of its table, for frames of h x w patches."
-    p, most = m.config.patch_size, m.config.pos_embed_max_size
-    if max(h, w) > most:
-        raise ValueError(
-            f'VideoDiT: frames of {h*p} x {w*p} latents; this Stable Diffusion 3 '
-            f'has places for {most*p} x {most*p}')
-    return m.pos_embed.cropped_pos_embed(h*p, w*p)
 
 # %% ../nbs/library/image_models.ipynb #ee654b9f
 def _squeezed_positions(h, w, side, dim):
