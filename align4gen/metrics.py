@@ -125,7 +125,7 @@ def check_videos(
     return videos.detach()
 
 # %% ../nbs/09_metrics.ipynb #e0e1bc8c
-def same_shape(metric, shape): # Has seen clips, or not; t c h w of others, or None
+def same_shape(metric:object, shape:tuple)->tuple: # A Metric; t c h w of others, or None
     "The shape of all clips; ValueError if there are two."
     if None not in (metric.shape, shape) and metric.shape != shape:
         raise ValueError(f'{metric.name}: clips of t c h w = {metric.shape} so far, now '
@@ -228,7 +228,7 @@ def ssim(
     return torch.cat([*map(_few_ssim, videos.split(8), reference.split(8))])
 
 # %% ../nbs/09_metrics.ipynb #7f463b57
-def pair_scores(metric, videos, reference): # Needs 'pairs'; n t c h w each -> n
+def pair_scores(metric:Metric, videos:torch.Tensor, reference:torch.Tensor): # -> n
     "Scores of pairs; ValueError unless the shapes are equal."
     theirs = None if reference is None else tuple(reference.shape)
     if theirs != videos.shape: raise ValueError(f'{metric.name} compares pairs: videos '
@@ -236,7 +236,7 @@ def pair_scores(metric, videos, reference): # Needs 'pairs'; n t c h w each -> n
     return metric.score(videos, check_videos(reference).to(videos.device))
 
 # %% ../nbs/09_metrics.ipynb #26614cf4
-def label_scores(metric, videos, labels): # Needs 'labels'; n t c h w; int64 n -> n
+def label_scores(metric:Metric, videos:torch.Tensor, labels:torch.Tensor): # -> n
     "Scores of videos with labels; ValueError unless there are as many."
     if labels is None or len(labels) != len(videos): raise ValueError(f'{metric.name}: '
         f'{len(videos)} videos need as many labels: update(videos, labels=...)')

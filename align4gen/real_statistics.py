@@ -26,7 +26,7 @@ def processes()->tuple: # (which, of how many)
     return state.process_index, state.num_processes
 
 # %% ../nbs/library/real_statistics.ipynb #0cf65638
-def from_all(mine, place): # Anything that can be pickled; (which, of how many)
+def from_all(mine:object, place:tuple)->list: # Can be pickled; (which, of how many)
     "A list of every process's object, in every process."
     if place[1] == 1: return [mine]
     every = [None]*place[1]

@@ -152,7 +152,7 @@ def _moved(model, device): # As torch names it
 
 # %% ../nbs/07_sample.ipynb #f5544b17
 def open_model(
-    run_or_model, # A Run or a model
+    run_or_model:object, # A Run or a model
     ema:bool, checkpoint:int, # Of a run: the average or the last weights; a step
     device:str=None, # Where it should be
 )->torch.nn.Module: # On its device
@@ -232,7 +232,7 @@ def description(s:Sampling)->str: # One line
 @torch.no_grad()
 def draw(self:Sampling,
     index:list, # Which videos of the set, integers
-    labels=None, # What the model reads, one for each; None for nothing
+    labels:object=None, # What the model reads, one for each; None for nothing
     callback:callable=None, # As in Objective.sample
 )->torch.Tensor: # float32 n t c h w in [-1, 1], on the CPU
     "Noise to latents to videos (Align4Gen, Algorithm 2)."
@@ -274,7 +274,7 @@ def sampling_bar(sampling:Sampling, n:int, progress:bool=True): # Of n videos; s
 @patch
 def videos(self:Sampling,
     n:int, # How many
-    labels=None, # From Sampling.labels
+    labels:object=None, # From Sampling.labels
     batch:int=64, # At a time
     progress:bool=True, # Show a bar
 )->torch.Tensor: # float32 n t c h w in [-1, 1], on the CPU
@@ -287,9 +287,9 @@ def videos(self:Sampling,
 
 # %% ../nbs/07_sample.ipynb #955c3447
 def sample(
-    run_or_model, # A Run (its weight average is used), or a model like V-DiT
+    run_or_model:object, # A Run (its weight average is used), or a model like V-DiT
     n:int=16, # How many videos
-    classes=None, # One or n; None: in turn. A model that reads prompts: captions, a Prompt
+    classes:object=None, # One or n; None: in turn. A model that reads prompts: captions, a Prompt
     *,
     steps:int=50, # NFE for each video
     sampler:str=None, # 'euler', 'ddim', 'heun', 'dpm++2m'; None is the papers'
@@ -317,8 +317,8 @@ def _evenly(kept, moments): # A list; None keeps all
 
 # %% ../nbs/07_sample.ipynb #82f827b0
 def trajectory(
-    run_or_model, # A Run or a V-DiT
-    label=None, # Its class, caption or Prompt; None: the first class, or nothing
+    run_or_model:object, # A Run or a V-DiT
+    label:object=None, # Its class, caption or Prompt; None: the first class, or nothing
     index:int=0, # Which video of the set
     moments:int=6, # How many of the evaluations to keep, evenly; None keeps all
     **options, # steps, sampler, guidance, seed, ...: see Sampling
