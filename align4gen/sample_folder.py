@@ -189,9 +189,9 @@ def _fill(s, paths, batches, labels, fps, progress): # Sampling; as above; of al
 # %% ../nbs/library/sample_folder.ipynb #2e1d59d2
 def sample_to(
     folder:str|Path, # Where the videos go; may hold some of them already
-    run_or_model, # A Run (its weight average is used), or a model like V-DiT
+    run_or_model:object, # A Run (its weight average is used), or a model like V-DiT
     n:int=16, # How many videos
-    classes=None, # As in sample: class numbers, or captions
+    classes:object=None, # As in sample: class numbers, or captions
     *,
     format:str='mp4', # 'mp4' (small), 'gif' (256 colours) or 'npy' (exact)
     fps:float=8, # Frames a second
