@@ -27,5 +27,5 @@ def give(path):
 
 if __name__ == '__main__':
     missing = [p for p in sorted((root/'nbs').rglob('*.ipynb')) if p.parts[-2][0] not in '._' and without_it(p)]
-    if '--check' in sys.argv: sys.exit('\n'.join(map(str, missing)))
+    if '--check' in sys.argv: sys.exit('\n'.join(map(str, missing)) or 0)
     for path in missing: give(path)
