@@ -1,7 +1,7 @@
 """SIGKILL at moments nobody chose, inside a cache, a folder of samples, an evaluation, a table of prompts and the queue of a lab: begun again,
 each ends with the files that an undisturbed run leaves. (Training: test_kills.py.)
 
-One kill each; $ALIGN4GEN_KILLS is another number, and results/attacks/kills.json what 4 each gave."""
+One kill each; $ALIGN4GEN_KILLS is another number, and results/attacks/kills.json what 4 each gave (two kinds counted)."""
 import json, os, shutil
 from pathlib import Path
 
