@@ -6,7 +6,7 @@
 __all__ = ['build_model', 'build_objective']
 
 # %% ../nbs/library/build.ipynb #05d8a8e9
-import logging, shutil
+import logging, shutil, warnings
 from dataclasses import replace
 from pathlib import Path
 import torch, torch.nn as nn
@@ -17,7 +17,7 @@ from align4gen.config import (TrainConfig, check_fields, fill, presets, recipes,
 from .datasets import data_sets
 from .objectives import Diffusion, Flow
 from .source import count_classes, open_clips, vae_weights
-from .vdit import VDiT, vdit
+from .vdit import VDiT, model_sizes, vdit
 
 # %% ../nbs/library/build.ipynb #04ab2ba2
 def latents_of(
@@ -121,6 +121,19 @@ def _check_judge(c):
             f"judge={c.judge!r} reads Moving Digits only: leave it empty "
             f"('') for data={c.data!r} with {c.density} objects")
 
+# %% ../nbs/library/build.ipynb #d9216580
+def warn_tokens(
+    config:TrainConfig, # Its fields checked
+):
+    "Say what a clip of very many tokens costs, before anything starts."
+    shape = latents_of(config)
+    patch = model_sizes[config.size][-1]
+    tokens = shape['frames'] * (shape['input_size']//patch)**2
+    if tokens <= 8192: return
+    warnings.warn(f'a clip is {tokens:,} tokens, and a step costs {tokens/4096:.0f} '
+        'times that of 16 frames of 256 pixels through sd14, or more: see the price '
+        'with --dry_run; fewer pixels, or a vae with a stride, make it smaller')
+
 # %% ../nbs/library/build.ipynb #d9216586
 def check_vdit(
     config:TrainConfig, # Its fields checked
@@ -136,6 +149,7 @@ def check_vdit(
             'eval_every needs root: held-out clips are read from the data '
             'set itself')
     check_data(c, files, c.cache)
+    if c.kind == 'vdit': warn_tokens(c)
 
 # %% ../nbs/library/build.ipynb #ee852f05
 def _fast_precision():

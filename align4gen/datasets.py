@@ -595,6 +595,14 @@ for _entry in (FileClips('ucf101', list_ucf101, True), FileClips('sky',
         frames=1)):
     data_sets.register(_entry.name, _entry)
 
+# %% ../nbs/library/datasets.ipynb #0e93818e
+def _digit_labels(n, split, seed, density):
+    "The class of each clip, without drawing it; -1 where there is no digit."
+    if not density: return torch.full((n,), -1)
+    images, labels = digit_images(split)
+    numbers = clip_numbers(np.arange(n), split, seed)
+    return labels[(numbers[:, 0] * len(images)).long()]
+
 # %% ../nbs/library/datasets.ipynb #101c3c1e
 class DigitClips(torch.utils.data.Dataset):
     """Moving Digits as a folder of videos would look: `ds[i, draw]` is window
@@ -634,14 +642,6 @@ class DigitClips(torch.utils.data.Dataset):
             density=self.density)['video'][0]
         return dict(video=to_float(shown[-self.frames:]), label=int(self.labels[i]),
             index=i, bad=[])
-
-# %% ../nbs/library/datasets.ipynb #0e93818e
-def _digit_labels(n, split, seed, density):
-    "The class of each clip, without drawing it; -1 where there is no digit."
-    if not density: return torch.full((n,), -1)
-    images, labels = digit_images(split)
-    numbers = clip_numbers(np.arange(n), split, seed)
-    return labels[(numbers[:, 0] * len(images)).long()]
 
 # %% ../nbs/library/datasets.ipynb #e068d714
 def open_digits(

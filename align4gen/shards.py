@@ -141,6 +141,9 @@ def _check_folder(folder):
         if not (folder/name).is_file():
             raise FileNotFoundError(f'{folder} has no {name}: {why}')
 
+# %% ../nbs/library/shards.ipynb #a92e36f5
+_columns = 'draw', 'index', 'shard', 'label', 'offset', 'length'
+
 # %% ../nbs/library/shards.ipynb #a92e36f4
 def read_index(
     folder:Path, # Of the cache
@@ -155,8 +158,6 @@ def read_index(
         raise ValueError(f'{folder/"index.json"} is damaged: run align4gen_cache again')
     for s in index['shards']: _check_shard(folder/Path(s['name']).name, s['size'])
     return manifest, index
-
-_columns = 'draw', 'index', 'shard', 'label', 'offset', 'length'
 
 # %% ../nbs/library/shards.ipynb #2d71fa44
 def verify(
