@@ -542,7 +542,7 @@ def _size_lines(plan, shapes, dtype):
     "How many clips, of which shapes, and the bytes of one."
     size = clip_bytes(shapes, dtype)
     print(f'{plan.videos:,} videos x {plan.clips} clips = {plan.samples:,} clips '
-        f'in {plan.shards:,} shards, {dtype}, {size/1e6:.2f} MB a clip, '
+        f'in {plan.shards:,} shards, {dtype}\n{size/1e6:.2f} MB a clip, '
         f'{size*plan.samples/1e9:.2f} GB in all')
     for k, s in shapes.items(): print(f'one clip, {k}: {" x ".join(map(str, s))}')
     return size

@@ -570,7 +570,7 @@ def test_pixels_in_the_wrong_range(teachers):
             loss(case, features=[e(case) for e in teachers])
         with pytest.warns(UserWarning, match=r'pass 2\*video - 1'): loss(case)
         for wrong in (case*255, case*float('nan')):
-            with pytest.raises(ValueError, match=r'should be in \[-1, 1\]'): loss(wrong)
+            with pytest.raises(ValueError, match=r'in \[-1, 1\]|no number'): loss(wrong)
         with warnings.catch_warnings():
             warnings.simplefilter('error')
             loss(-torch.ones_like(case))

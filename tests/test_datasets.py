@@ -399,7 +399,7 @@ def test_any_folder_of_videos_and_images(tmp_path):
 def test_wrong_arguments_are_named(tmp_path):
     for call, says in ((lambda: load('ucf102', tmp_path), 'ucf101'),
             (lambda: load('sky', tmp_path/'x'), 'there is no'),
-            (lambda: ClipDataset([], interval=0), 'interval is at least 1'),
+            (lambda: ClipDataset([], interval=0), 'interval is a whole number of at least 1'),
                        (lambda: load('kinetics', tmp_path), 'no CSV'),
                        (lambda: load('videos', tmp_path, 'dev'), "'train', 'val' or 'test'")):
         with pytest.raises(ValueError, match=says): call()

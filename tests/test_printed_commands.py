@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest, torch
 from PIL import Image
 
-from align4gen import commands
+from align4gen import commands, encoders
 from align4gen.commands import main
 from align4gen.run import example_run
 from align4gen.video import write_video
@@ -188,9 +188,11 @@ def world(tmp_path_factory):
             'FaceForensics/test/b'):
         (top/name).mkdir(parents=True)
         for i in range(20): Image.new('RGB', (32, 32), (12*i, 0, 99)).save(top/name/f'frame{i + 1}.png')
-    (top/'captions.csv').write_text('file,caption\n0.mp4,a dog\n1.mp4,a cat\n2.mp4,a horse\n')
+    rows = [f'{p.name},a film' for p in sorted((top/'clips').glob('*.mp4'))]
+    (top/'captions.csv').write_text('\n'.join(['file,caption', *rows]))
     (top/'my_encoder.py').write_text(own, encoding='utf-8')
-    return top
+    yield top
+    encoders.registry.things.pop('patches', None) # other tests list the encoders
 
 
 # Command to what is put in place of options (None: taken out), and why

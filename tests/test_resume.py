@@ -66,51 +66,6 @@ def test_every_step_sums_in_a_fixed_order(tmp_path, monkeypatch):
     assert seen == [True, True] and not torch.are_deterministic_algorithms_enabled()
 
 
-def train_quietly(settings, folder=None):
-    "For a process of its own: start a run, or go on with it."
-    torch.set_num_threads(1)
-    if folder: train(resume=folder, progress=False)
-    else: train('digits', progress=False, **settings)
-
-
-def test_twenty_kills(tmp_path):
-    """SIGKILL at twenty moments nobody chose, saves included: what comes out is what would have
-    come out."""
-    settings = (tiny | dict(steps=60, checkpoint_every=1, keep=3, eval_every=7, eval_clips=8,
-        sample_steps=2))
-    context, clock, torn, run = (multiprocessing.get_context('forkserver'), random.Random(0), 0,
-        tmp_path/'runs'/'killed')
-    context.set_forkserver_preload(['align4gen.train'])
-    def go(*args):
-        p = context.Process(target=train_quietly, args=args); p.start()
-        return p
-    whole = go(settings | dict(out=str(tmp_path/'runs'), name='whole'))
-    whole.join()
-    assert whole.exitcode == 0
-    for kill in range(20):
-        begun = (run/'config.json').exists()
-        newest = lambda: max((int(c.name[5:]) for c in run.glob('checkpoints/step-*')), default=0)
-        at, p = (newest(), go(*((None, str(run)) if begun
-            else (settings | dict(out=str(tmp_path/'runs'), name='killed'),))))
-        while p.is_alive() and newest() < min(at + 1 + kill % 3, 59): time.sleep(.001)
-        # every other time: inside a save, if one can be caught
-        if kill % 2:
-            end = time.time() + 2
-            while p.is_alive() and time.time() < end and not any(run.glob('checkpoints/tmp-*')):
-                pass
-        else: time.sleep(clock.random() * .1)
-        p.kill()
-        p.join()
-        torn += any(run.glob('checkpoints/tmp-*'))
-    assert torn >= 3, 'no save was interrupted: the test tests less than it says'
-    assert 20 <= newest() < 60
-    last = go(None, str(run))
-    last.join()
-    assert last.exitcode == 0
-    same(Run(run), Run(tmp_path/'runs'/'whole'))
-    assert (run/'eval.csv').read_text() == (tmp_path/'runs'/'whole'/'eval.csv').read_text()
-
-
 def test_sigkill_then_resume(whole, tmp_path):
     "Killed twice at moments nobody chose."
     clock = random.Random(0)

@@ -7,7 +7,7 @@ import pytest, torch
 from diffusers import SD3Transformer2DModel
 from torch import nn
 
-from align4gen import videodit
+from align4gen import image_models, videodit
 from align4gen.align import Alignment
 from align4gen.objectives import Flow, drop_labels
 from align4gen.sample import sample
@@ -400,7 +400,7 @@ def test_shipped_image_model():
 
 def test_sd3_weights(tmp_path, monkeypatch):
     from safetensors.torch import save_file
-    monkeypatch.setattr(videodit, '_sd3_class', lambda: lambda **config: SD3Transformer2DModel(
+    monkeypatch.setattr(image_models, '_sd3_class', lambda: lambda **config: SD3Transformer2DModel(
         **config | small))
     want = SD3Transformer2DModel(**small)
     (tmp_path/'transformer').mkdir()
