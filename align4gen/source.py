@@ -139,7 +139,7 @@ def open_clips(
     return datasets.load(c.data, c.root or None, split=split, frames=c.frames,
         interval=c.interval, resolution=c.resolution, seed=c.seed, flip=c.flip,
         clips=clips, background=c.background, fps=c.fps,
-        density=getattr(c, 'density', None))
+        density=c.density)
 
 # %% ../nbs/library/source.ipynb #f507fc0f
 Batch = namedtuple('Batch', 'mean std features labels')
@@ -251,7 +251,7 @@ def _flips(config):
 def _own_fields(c):
     "What matters for drawn clips alone, and for files alone."
     if c.data == 'digits':
-        return dict(background=c.background, density=getattr(c, 'density', None))
+        return dict(background=c.background, density=c.density)
     return dict(interval=c.interval, fps=c.fps if c.frames > 1 else None)
 
 # %% ../nbs/library/source.ipynb #8c8b8aa4
